@@ -1,0 +1,15 @@
+//! A caching, batching reverse proxy.
+pub mod clock;
+pub mod error;
+pub mod key;
+pub mod shape;
+
+pub mod admin;
+pub mod cache;
+pub mod config;
+pub mod dispatch;
+pub mod lookup;
+pub mod passthrough;
+pub mod server;
+pub mod simulator;
+pub mod upstream;

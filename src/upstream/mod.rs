@@ -1,0 +1,23 @@
+//! Upstream.
+use std::{path::PathBuf, time::Duration};
+
+use http::{HeaderName, Uri};
+
+/// How the upstream is reached.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// Scheme, authority and base path (without a trailing slash; may be empty apart from the mandatory `/`).
+    pub base_url: Uri,
+    /// How long a connection may take to be made, TLS included.
+    pub connect_timeout: Duration,
+    /// How long one request may take from its slot to the last byte of the answer.
+    pub request_timeout: Duration,
+    /// Bytes of one answer; a larger one is refused.
+    pub max_response: usize,
+    /// Certificate authorities in PEM to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// Trust any certificate: for a laboratory only.
+    pub danger_accept_invalid_certs: bool,
+    /// The request headers that are the caller's credential, forwarded as they came.
+    pub forward_headers: Vec<HeaderName>,
+}
