@@ -4,7 +4,11 @@
 //! - Two keys are equal exactly when scope, kind and value are equal; no hash or concatenation stands in for them.
 //! - Nothing here prints what it holds: `Debug` shows the kind and no value, because values are phone numbers.
 
-use std::{fmt, hash::Hash, sync::Arc};
+use std::{
+    fmt,
+    hash::{BuildHasher, Hash, Hasher, RandomState},
+    sync::{Arc, LazyLock},
+};
 
 use http::{HeaderName, HeaderValue};
 
@@ -57,21 +61,41 @@ pub struct Scope {
     pub fields: Box<str>,
     /// The same fields as the first caller wrote them: the inside of a JSON object, without braces.
     pub sent: Box<str>,
+    /// A keyed hash of the compared parts, made once so that a map of keys does not read the credential for each.
+    digest: u64,
+}
+
+impl Scope {
+    /// Joins the parts that make up a scope.
+    #[must_use]
+    pub fn new(
+        lookup: u8,
+        credential: Vec<(HeaderName, HeaderValue)>,
+        fields: impl Into<Box<str>>,
+        sent: impl Into<Box<str>>,
+    ) -> Self {
+        // Keyed anew in each process: callers choose the fields and must not be able to choose the hash.
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let fields = fields.into();
+        let digest = HASHER.hash_one((lookup, &credential, &fields));
+        Self { lookup, credential, fields, sent: sent.into(), digest }
+    }
 }
 
 impl PartialEq for Scope {
     fn eq(&self, other: &Self) -> bool {
-        self.lookup == other.lookup && self.credential == other.credential && self.fields == other.fields
+        self.digest == other.digest
+            && self.lookup == other.lookup
+            && self.credential == other.credential
+            && self.fields == other.fields
     }
 }
 
 impl Eq for Scope {}
 
 impl Hash for Scope {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
-        self.lookup.hash(state);
-        self.credential.hash(state);
-        self.fields.hash(state);
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.digest);
     }
 }
 
@@ -99,7 +123,7 @@ impl PartialEq for Key {
 impl Eq for Key {}
 
 impl Hash for Key {
-    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+    fn hash<H: Hasher>(&self, state: &mut H) {
         self.id.hash(state);
         self.scope.hash(state);
     }
@@ -108,5 +132,50 @@ impl Hash for Key {
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key(kind {}, [value])", self.id.kind.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Two parts of a scope that differ, and keys that a concatenation would confuse.
+    fn any_key() -> impl Strategy<Value = (u8, String, String, u8, Result<i64, String>)> {
+        let value = prop_oneof![(0..30i64).prop_map(Ok), "[0-9,]{0,3}".prop_map(Err)];
+        (0..2u8, "[ab]{0,2}", "[ab]{0,2}", 0..3u8, value)
+    }
+
+    fn key((lookup, token, fields, kind, value): &(u8, String, String, u8, Result<i64, String>)) -> Key {
+        let header = HeaderValue::from_str(token).expect("letters");
+        let credential = vec![(HeaderName::from_static("x-token"), header)];
+        let value = match value {
+            Ok(number) => Value::Int(*number),
+            Err(text) => Value::Text(text.as_str().into()),
+        };
+        let scope = Arc::new(Scope::new(*lookup, credential, fields.as_str(), ""));
+        Key { scope, id: Id { kind: Kind(*kind), value } }
+    }
+
+    proptest! {
+        #[test]
+        fn keys_are_equal_exactly_when_every_part_is(parts in proptest::collection::vec(any_key(), 1..40)) {
+            let mut by_key = HashMap::new();
+            for part in &parts {
+                let before = by_key.insert(key(part), part);
+                prop_assert!(before.is_none_or(|before| before == part));
+            }
+            let distinct: std::collections::HashSet<_> = parts.iter().collect();
+            prop_assert_eq!(by_key.len(), distinct.len());
+        }
+    }
+
+    #[test]
+    fn what_a_key_holds_is_not_printed() {
+        let printed = format!("{:?}", key(&(0, "secret".into(), "company".into(), 2, Err("13800000000".into()))));
+        assert!(!printed.contains("138") && !printed.contains("secret") && !printed.contains("company"), "{printed}");
     }
 }

@@ -2,6 +2,8 @@
 pub mod clock;
 pub mod error;
 pub mod key;
+pub mod metrics;
+pub mod record;
 pub mod shape;
 
 pub mod admin;

@@ -1,5 +1,19 @@
-//! Freshness.
-use std::time::Duration;
+//! How fresh an answer is: a pure function of the answer, the policy and `now` (RFC 9111, section 4.2; RFC 5861).
+//!
+//! ```text
+//! fetched ──ttl──▶ stale, answered at once and refreshed ──stale_while_revalidate──▶ … ──▶ expired
+//!                  stale, answered while the upstream fails ──────stale_if_error──────────▶ expired
+//! ```
+//! The lifetime of each answer is shortened by up to [`SPREAD`] of itself, so that what was loaded together does not
+//! expire together.
+
+use std::{sync::Arc, time::Duration};
+
+use crate::{clock::Instant, record::Record};
+
+/// The most by which a lifetime is shortened: a twentieth keeps a full second of refreshes apart at the default `ttl`
+/// of ten minutes while no caller notices the difference.
+pub const SPREAD: f64 = 0.05;
 
 /// How long an answer is good, and for what, counted from when it was fetched.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -12,4 +26,126 @@ pub struct Policy {
     pub stale_while_revalidate: Duration,
     /// For this long after `ttl` it is answered while the upstream fails or refuses (RFC 5861, section 4).
     pub stale_if_error: Duration,
+}
+
+/// What the upstream said of one key: its records, or that there is none.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// The customers behind the key, in the upstream's order; empty means that the upstream said there is none.
+    pub records: Box<[Arc<Record>]>,
+    /// When the request that brought it was started.
+    pub fetched_at: Instant,
+    /// Which part of [`SPREAD`] its lifetime is shortened by, in 255ths.
+    pub spread: u8,
+}
+
+/// What an answer may be used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Freshness {
+    /// For anything.
+    Fresh,
+    /// To answer at once, with a refresh behind it; also when the upstream fails.
+    Revalidate,
+    /// Only when the upstream fails.
+    IfError,
+    /// For nothing.
+    Expired,
+}
+
+impl Answer {
+    /// How long ago the answer was fetched.
+    #[must_use]
+    pub fn age(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.fetched_at)
+    }
+
+    /// How long it is fresh, its spread taken off.
+    #[must_use]
+    pub fn lifetime(&self, policy: &Policy) -> Duration {
+        let full = if self.records.is_empty() { policy.negative_ttl } else { policy.ttl };
+        full.mul_f64(1.0 - SPREAD * f64::from(self.spread) / 255.0)
+    }
+
+    /// What it may be used for at `now`.
+    ///
+    /// That a customer does not exist is never answered once it is stale: a customer who registers would be unknown for
+    /// an hour.
+    #[must_use]
+    pub fn freshness(&self, policy: &Policy, now: Instant) -> Freshness {
+        let age = self.age(now);
+        let lifetime = self.lifetime(policy);
+        if age < lifetime {
+            Freshness::Fresh
+        } else if self.records.is_empty() {
+            Freshness::Expired
+        } else if age < lifetime + policy.stale_while_revalidate {
+            Freshness::Revalidate
+        } else if age < lifetime + policy.stale_if_error {
+            Freshness::IfError
+        } else {
+            Freshness::Expired
+        }
+    }
+
+    /// Whether it may stand in for an answer that the upstream fails to give.
+    #[must_use]
+    pub fn usable_if_error(&self, policy: &Policy, now: Instant) -> bool {
+        let longest = if self.records.is_empty() { Duration::ZERO } else { policy.stale_if_error };
+        self.age(now) < self.lifetime(policy) + longest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::Scope;
+
+    fn policy() -> Policy {
+        Policy {
+            ttl: Duration::from_secs(600),
+            negative_ttl: Duration::from_secs(60),
+            stale_while_revalidate: Duration::from_secs(3600),
+            stale_if_error: Duration::from_secs(86_400),
+        }
+    }
+
+    fn answer(found: bool, spread: u8, fetched_at: Instant) -> Answer {
+        let scope = Arc::new(Scope::new(0, vec![], "{}", ""));
+        let record = Record { json: (*b"{}").into(), scope, ids: [].into(), identity: None, fetched_at };
+        let records = if found { vec![Arc::new(record)] } else { vec![] };
+        Answer { records: records.into(), fetched_at, spread }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_is_fresh_then_revalidated_then_only_good_for_errors_then_expired() {
+        let start = crate::clock::now();
+        let found = answer(true, 0, start);
+        for (seconds, expected) in [
+            (0, Freshness::Fresh),
+            (599, Freshness::Fresh),
+            (600, Freshness::Revalidate),
+            (4199, Freshness::Revalidate),
+            (4200, Freshness::IfError),
+            (86_999, Freshness::IfError),
+            (87_000, Freshness::Expired),
+        ] {
+            assert_eq!(found.freshness(&policy(), start + Duration::from_secs(seconds)), expected, "at {seconds} s");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn that_a_customer_does_not_exist_is_believed_for_negative_ttl_and_never_when_stale() {
+        let start = crate::clock::now();
+        let absent = answer(false, 0, start);
+        assert_eq!(absent.freshness(&policy(), start + Duration::from_secs(59)), Freshness::Fresh);
+        assert_eq!(absent.freshness(&policy(), start + Duration::from_secs(60)), Freshness::Expired);
+        assert!(!absent.usable_if_error(&policy(), start + Duration::from_secs(60)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn spread_shortens_a_lifetime_by_at_most_a_twentieth() {
+        let start = crate::clock::now();
+        assert_eq!(answer(true, 0, start).lifetime(&policy()), Duration::from_secs(600));
+        assert_eq!(answer(true, 255, start).lifetime(&policy()), Duration::from_secs(570));
+    }
 }

@@ -1,4 +1,14 @@
-//! Upstream.
+//! How to ask the upstream.
+//!
+//! [`client`] sends a request and bounds its answer; [`wire`] writes the body and attributes the records to the keys;
+//! [`envelope`] tells an answer from the many ways of not answering; [`verdict`] is what all of that comes to.
+
+pub mod client;
+pub mod connect;
+mod envelope;
+pub mod verdict;
+pub mod wire;
+
 use std::{path::PathBuf, time::Duration};
 
 use http::{HeaderName, Uri};

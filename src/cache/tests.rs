@@ -1,0 +1,167 @@
+//! The cache's invariants, one test each.
+
+use std::time::Duration;
+
+use super::*;
+use crate::key::{Kind, Value};
+
+const ID: u8 = 0;
+const THIRD: u8 = 1;
+const PHONE: u8 = 2;
+
+struct Bench {
+    cache: Cache,
+    scope: Arc<Scope>,
+    start: Instant,
+}
+
+fn id(kind: u8, value: &str) -> Id {
+    let value = value.parse().map_or_else(|_| Value::Text(value.into()), Value::Int);
+    let value = match value {
+        Value::Int(number) if kind != ID => Value::Text(number.to_string().into()),
+        value => value,
+    };
+    Id { kind: Kind(kind), value }
+}
+
+impl Bench {
+    fn new(capacity: u64) -> Self {
+        let policy = Policy {
+            ttl: Duration::from_secs(600),
+            negative_ttl: Duration::from_secs(60),
+            stale_while_revalidate: Duration::ZERO,
+            stale_if_error: Duration::ZERO,
+        };
+        let cache = Cache::new(&Config { capacity, policy }, crate::metrics::Metrics::new().cache());
+        Self { cache, scope: Arc::new(Scope::new(0, vec![], "{}", "")), start: crate::clock::now() }
+    }
+
+    /// A customer with an id, and the other ids that its fields carry.
+    fn record(&self, second: u64, customer: &str, others: &[(u8, &str)], json: &str) -> Arc<Record> {
+        let mut ids = vec![id(ID, customer)];
+        ids.extend(others.iter().map(|(kind, value)| id(*kind, value)));
+        Arc::new(Record {
+            json: json.as_bytes().into(),
+            scope: Arc::clone(&self.scope),
+            ids: ids.into(),
+            identity: Some(0),
+            fetched_at: self.start + Duration::from_secs(second),
+        })
+    }
+
+    fn store(&self, second: u64, records: Vec<Arc<Record>>, answers: Vec<(Id, Vec<usize>)>) {
+        let fetched_at = self.start + Duration::from_secs(second);
+        self.cache.store(&self.scope, &Shape::audience_detail(), Said { fetched_at, records, answers });
+    }
+
+    /// What a key gives: the records' texts, or nothing when it is not cached.
+    fn get(&self, kind: u8, value: &str) -> Option<Vec<String>> {
+        let answer = self.cache.get(&Key { scope: Arc::clone(&self.scope), id: id(kind, value) })?;
+        Some(answer.records.iter().map(|record| String::from_utf8_lossy(&record.json).into_owned()).collect())
+    }
+}
+
+fn given(texts: &[&str]) -> Option<Vec<String>> {
+    Some(texts.iter().map(|&text| text.to_owned()).collect())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_fetched_under_a_phone_also_answers_its_unique_kinds_but_not_its_other_phones() {
+    let bench = Bench::new(1 << 20);
+    let record = bench.record(0, "1", &[(THIRD, "t"), (PHONE, "p"), (PHONE, "q")], "one");
+    bench.store(0, vec![record], vec![(id(PHONE, "p"), vec![0])]);
+    assert_eq!(bench.get(PHONE, "p"), given(&["one"]));
+    assert_eq!(bench.get(ID, "1"), given(&["one"]));
+    assert_eq!(bench.get(THIRD, "t"), given(&["one"]));
+    assert_eq!(bench.get(PHONE, "q"), None, "another customer may share it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_record_under_one_key_is_what_every_other_key_gives() {
+    let bench = Bench::new(1 << 20);
+    let old = bench.record(0, "1", &[(THIRD, "t"), (PHONE, "p")], "old");
+    let other = bench.record(0, "2", &[(PHONE, "p")], "other");
+    bench.store(0, vec![old, other], vec![(id(PHONE, "p"), vec![0, 1])]);
+    let new = bench.record(5, "1", &[(THIRD, "t"), (PHONE, "p")], "new");
+    bench.store(5, vec![new], vec![(id(ID, "1"), vec![0])]);
+    assert_eq!(bench.get(PHONE, "p"), given(&["new", "other"]));
+    assert_eq!(bench.get(THIRD, "t"), given(&["new"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_older_record_that_arrives_late_changes_nothing() {
+    let bench = Bench::new(1 << 20);
+    bench.store(5, vec![bench.record(5, "1", &[(PHONE, "p")], "new")], vec![(id(ID, "1"), vec![0])]);
+    bench.store(3, vec![bench.record(3, "1", &[(PHONE, "p")], "old")], vec![(id(PHONE, "p"), vec![0])]);
+    assert_eq!(bench.get(ID, "1"), given(&["new"]));
+    assert_eq!(bench.get(PHONE, "p"), given(&["new"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_key_that_the_customer_no_longer_carries_stops_reaching_it() {
+    let bench = Bench::new(1 << 20);
+    bench.store(0, vec![bench.record(0, "1", &[(THIRD, "t"), (PHONE, "p")], "old")], vec![(id(PHONE, "p"), vec![0])]);
+    bench.store(5, vec![bench.record(5, "1", &[(THIRD, "u")], "new")], vec![(id(ID, "1"), vec![0])]);
+    assert_eq!(bench.get(PHONE, "p"), None);
+    assert_eq!(bench.get(THIRD, "t"), None);
+    assert_eq!(bench.get(THIRD, "u"), given(&["new"]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_customer_behind_a_key_replaces_the_word_that_there_is_none() {
+    let bench = Bench::new(1 << 20);
+    bench.store(0, vec![], vec![(id(THIRD, "t"), vec![]), (id(PHONE, "p"), vec![])]);
+    assert_eq!(bench.get(THIRD, "t"), given(&[]));
+    bench.store(5, vec![bench.record(5, "1", &[(THIRD, "t"), (PHONE, "p")], "new")], vec![(id(ID, "1"), vec![0])]);
+    assert_eq!(bench.get(THIRD, "t"), given(&["new"]));
+    assert_eq!(bench.get(PHONE, "p"), None, "asked again: others may share it");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_that_is_gone_is_gone_under_every_key() {
+    let bench = Bench::new(1 << 20);
+    bench.store(0, vec![bench.record(0, "1", &[(THIRD, "t"), (PHONE, "p")], "old")], vec![(id(PHONE, "p"), vec![0])]);
+    bench.store(5, vec![], vec![(id(ID, "1"), vec![])]);
+    assert_eq!(bench.get(ID, "1"), given(&[]));
+    assert_eq!(bench.get(THIRD, "t"), None);
+    assert_eq!(bench.get(PHONE, "p"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_least_recently_used_goes_first_and_takes_all_its_keys_along() {
+    let bench = Bench::new(40_000);
+    let json = "x".repeat(1000);
+    for customer in 0..200u32 {
+        let name = customer.to_string();
+        let record = bench.record(1, &name, &[(PHONE, &format!("p{customer}"))], &json);
+        bench.store(1, vec![record], vec![(id(PHONE, &format!("p{customer}")), vec![0])]);
+        assert!(bench.get(ID, "0").is_some(), "customer 0 is read all the time and stays, at {customer}");
+    }
+    assert!(bench.cache.bytes() <= 40_000);
+    assert!(bench.get(ID, "199").is_some() && bench.get(PHONE, "p199").is_some());
+    assert!(bench.get(ID, "1").is_none() && bench.get(PHONE, "p1").is_none());
+    let customers = (0..200u32).filter(|customer| bench.get(ID, &customer.to_string()).is_some()).count();
+    assert_eq!(bench.cache.keys(), customers * 2, "no key is left behind by what has gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_capacity_of_zero_keeps_nothing() {
+    let bench = Bench::new(0);
+    bench.store(0, vec![bench.record(0, "1", &[], "one")], vec![(id(ID, "1"), vec![0])]);
+    assert_eq!(bench.get(ID, "1"), None);
+    assert_eq!(bench.cache.keys(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_record_without_an_identity_is_kept_for_the_key_that_was_asked() {
+    let bench = Bench::new(1 << 20);
+    let record = Record {
+        json: (*b"anonymous").into(),
+        scope: Arc::clone(&bench.scope),
+        ids: [id(PHONE, "p")].into(),
+        identity: None,
+        fetched_at: bench.start,
+    };
+    bench.store(0, vec![Arc::new(record)], vec![(id(PHONE, "p"), vec![0])]);
+    assert_eq!(bench.get(PHONE, "p"), given(&["anonymous"]));
+}

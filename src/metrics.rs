@@ -1,0 +1,387 @@
+//! The Prometheus metrics: every name, label and bucket, and the handles that the parts hold.
+//!
+//! Invariants: a label value never comes from a caller; the number of series is bounded by the configuration (see
+//! [`STATUSES`]); handles are made once, so that counting costs an atomic addition and no label lookup.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::{
+    Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+/// The statuses that have a series of their own; any other is counted as `other`, so that an odd upstream cannot make
+/// series without end.
+pub const STATUSES: [u16; 22] =
+    [200, 201, 202, 204, 206, 301, 302, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 502, 503, 504];
+
+/// Seconds, from a hit on loopback to a caller's longest wait.
+const LATENCY_BUCKETS: [f64; 14] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// Keys in one upstream request, from a lone key to the largest batch that anybody configures.
+const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 500.0];
+
+/// How one key of a lookup was answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyResult {
+    /// From a fresh answer with records.
+    Hit,
+    /// From a stale answer.
+    Stale,
+    /// From a fresh answer that there is no such customer.
+    Negative,
+    /// It had to be fetched.
+    Miss,
+    /// It was fetched because the caller asked for that.
+    Bypass,
+}
+
+impl KeyResult {
+    const ALL: [Self; 5] = [Self::Hit, Self::Stale, Self::Negative, Self::Miss, Self::Bypass];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Negative => "negative",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// What became of one upstream request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It was answered with records, or with the word that there are none.
+    Success,
+    /// The upstream said that it is asked too often.
+    Throttled,
+    /// The upstream refused the request for what it asks.
+    Rejected,
+    /// The upstream did not accept the credential.
+    Unauthorized,
+    /// No answer: no connection, time out, or a server error.
+    Unavailable,
+    /// An answer that cannot be understood.
+    Invalid,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of the contract.
+    pub const ALL: [Self; 6] =
+        [Self::Success, Self::Throttled, Self::Rejected, Self::Unauthorized, Self::Unavailable, Self::Invalid];
+
+    /// The label's value, and the word in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Throttled => "throttled",
+            Self::Rejected => "rejected",
+            Self::Unauthorized => "unauthorized",
+            Self::Unavailable => "unavailable",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// Counts the answers of one route by status.
+#[derive(Clone)]
+pub struct StatusCounters {
+    known: [IntCounter; STATUSES.len()],
+    other: IntCounter,
+}
+
+impl StatusCounters {
+    fn new(make: impl Fn(&str) -> IntCounter) -> Self {
+        Self { known: STATUSES.map(|status| make(&status.to_string())), other: make("other") }
+    }
+
+    /// Counts one answer.
+    pub fn inc(&self, status: StatusCode) {
+        match STATUSES.binary_search(&status.as_u16()) {
+            Ok(position) => self.known[position].inc(),
+            Err(_) => self.other.inc(),
+        }
+    }
+}
+
+/// The handles of one route: a lookup path, or everything that passes through.
+#[derive(Clone)]
+pub struct RouteMetrics {
+    statuses: StatusCounters,
+    duration: Histogram,
+}
+
+impl RouteMetrics {
+    /// Counts one answered request.
+    pub fn answered(&self, status: StatusCode, took: Duration) {
+        self.statuses.inc(status);
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+/// The handles of the lookups of one path.
+#[derive(Clone)]
+pub struct LookupMetrics {
+    keys: Box<[[IntCounter; KeyResult::ALL.len()]]>,
+}
+
+impl LookupMetrics {
+    /// Counts how a number of keys of one kind were answered.
+    pub fn keys(&self, kind: usize, result: KeyResult, count: u64) {
+        self.keys[kind][result as usize].inc_by(count);
+    }
+}
+
+/// The cache's handles.
+#[derive(Clone)]
+pub struct CacheMetrics {
+    /// Residents that the byte limit pushed out.
+    pub evicted_for_size: IntCounter,
+}
+
+/// The handles of the dispatcher of one lookup path.
+#[derive(Clone)]
+pub struct DispatchMetrics {
+    outcomes: [IntCounter; Outcome::ALL.len()],
+    /// Seconds from a key's arrival in the queue until its batch is sealed.
+    pub wait: Histogram,
+    /// Seconds from a slot until the upstream's whole answer.
+    pub upstream_duration: Histogram,
+    /// Keys in one upstream request.
+    pub batch_keys: Histogram,
+    /// Slots in which a request was started.
+    pub slots_used: IntCounter,
+    /// Slots that passed with nothing to ask.
+    pub slots_idle: IntCounter,
+    /// Keys that another caller had already asked for when they were asked.
+    pub coalesced: IntCounter,
+    /// Stale keys that were refreshed behind an answer.
+    pub refreshed: IntCounter,
+    /// Lookups refused because the queue cannot make their deadline.
+    pub rejected_deadline: IntCounter,
+    /// Lookups refused because the queue is full.
+    pub rejected_full: IntCounter,
+    /// Lookups refused because the upstream is down.
+    pub rejected_outage: IntCounter,
+}
+
+impl DispatchMetrics {
+    /// Counts what became of one upstream request.
+    pub fn outcome(&self, outcome: Outcome) {
+        self.outcomes[outcome as usize].inc();
+    }
+}
+
+/// What one queue looks like at the moment of a scrape.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct QueueGauges {
+    /// Keys that callers wait for.
+    pub waiting: usize,
+    /// Stale keys to be refreshed.
+    pub refresh: usize,
+    /// Keys whose callers gave up.
+    pub abandoned: usize,
+    /// How long the oldest of the waiting has waited.
+    pub oldest: Duration,
+    /// The gap now kept between upstream requests, margin included.
+    pub gap: Duration,
+}
+
+/// All metrics of the gateway.
+pub struct Metrics {
+    registry: Registry,
+    requests: IntCounterVec,
+    duration: HistogramVec,
+    keys: IntCounterVec,
+    evictions: IntCounterVec,
+    queue_wait: Histogram,
+    queue_rejected: IntCounterVec,
+    upstream_requests: IntCounterVec,
+    upstream_duration: Histogram,
+    upstream_batch: Histogram,
+    slots: IntCounterVec,
+    coalesced: IntCounter,
+    refreshed: IntCounterVec,
+    passthrough: IntCounterVec,
+    cache_entries: IntGauge,
+    cache_bytes: IntGauge,
+    queue_keys: IntGaugeVec,
+    queue_oldest: GaugeVec,
+    interval: GaugeVec,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// A registry of its own with every metric, and the process metrics.
+    #[must_use]
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let make = Maker(&registry);
+        let info = make.gauges("build_info", "Always 1; which build this is.", &["version", "revision"]);
+        info.with_label_values(&[env!("CARGO_PKG_VERSION"), env!("GATEWAY_REVISION")]).set(1);
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        registry.register(Box::new(process)).expect("this holds because the registry is new");
+        Self {
+            requests: make.counters("requests_total", "Requests answered.", &["route", "status"]),
+            duration: make.histograms("request_duration_seconds", "Time to answer a request.", &["route"]),
+            keys: make.counters("lookup_keys_total", "Keys looked up, by how they were answered.", &["kind", "result"]),
+            evictions: make.counters("cache_evictions_total", "Cached customers and answers let go.", &["cause"]),
+            queue_wait: make.histogram(
+                "queue_wait_seconds",
+                "Time from a key's arrival in the queue to its slot.",
+                &LATENCY_BUCKETS,
+            ),
+            queue_rejected: make.counters("queue_rejected_total", "Lookups refused by the queue.", &["reason"]),
+            upstream_requests: make.counters(
+                "upstream_requests_total",
+                "Upstream requests, by what became of them.",
+                &["lookup", "outcome"],
+            ),
+            upstream_duration: make.histogram(
+                "upstream_duration_seconds",
+                "Time of one upstream request.",
+                &LATENCY_BUCKETS,
+            ),
+            upstream_batch: make.histogram("upstream_batch_keys", "Keys in one upstream request.", &BATCH_BUCKETS),
+            slots: make.counters("upstream_slots_total", "Slots in which an upstream request could start.", &["used"]),
+            coalesced: make.counter("coalesced_keys_total", "Keys that were already under way for somebody else."),
+            refreshed: make.counters("refreshed_keys_total", "Keys refreshed without a caller waiting.", &["how"]),
+            passthrough: make.counters("passthrough_requests_total", "Requests passed through.", &["status"]),
+            cache_entries: make.gauge("cache_entries", "Keys that can be answered from the cache."),
+            cache_bytes: make.gauge("cache_bytes", "Bytes of records and their overhead."),
+            queue_keys: make.gauges("queue_keys", "Keys in the queue.", &["class"]),
+            queue_oldest: make.float_gauges("queue_oldest_seconds", "How long the oldest waiting key has waited.", &[]),
+            interval: make.float_gauges(
+                "upstream_interval_seconds",
+                "The gap now kept between upstream requests, margin included.",
+                &["lookup"],
+            ),
+            registry,
+        }
+    }
+
+    /// The handles of a route; its name comes from the configuration.
+    #[must_use]
+    pub fn route(&self, name: &str) -> RouteMetrics {
+        RouteMetrics {
+            statuses: StatusCounters::new(|status| self.requests.with_label_values(&[name, status])),
+            duration: self.duration.with_label_values(&[name]),
+        }
+    }
+
+    /// The handles of the lookups of one path, for its kinds in their order.
+    #[must_use]
+    pub fn lookup<'a>(&self, kinds: impl Iterator<Item = &'a str>) -> LookupMetrics {
+        let counters = |kind: &str| KeyResult::ALL.map(|result| self.keys.with_label_values(&[kind, result.as_str()]));
+        LookupMetrics { keys: kinds.map(counters).collect() }
+    }
+
+    /// The cache's handles.
+    #[must_use]
+    pub fn cache(&self) -> CacheMetrics {
+        CacheMetrics { evicted_for_size: self.evictions.with_label_values(&["size"]) }
+    }
+
+    /// The handles of the dispatcher of one lookup path.
+    #[must_use]
+    pub fn dispatch(&self, lookup: &str) -> DispatchMetrics {
+        DispatchMetrics {
+            outcomes: Outcome::ALL.map(|outcome| self.upstream_requests.with_label_values(&[lookup, outcome.as_str()])),
+            wait: self.queue_wait.clone(),
+            upstream_duration: self.upstream_duration.clone(),
+            batch_keys: self.upstream_batch.clone(),
+            slots_used: self.slots.with_label_values(&["true"]),
+            slots_idle: self.slots.with_label_values(&["false"]),
+            coalesced: self.coalesced.clone(),
+            refreshed: self.refreshed.with_label_values(&["revalidate"]),
+            rejected_deadline: self.queue_rejected.with_label_values(&["deadline"]),
+            rejected_full: self.queue_rejected.with_label_values(&["full"]),
+            rejected_outage: self.queue_rejected.with_label_values(&["outage"]),
+        }
+    }
+
+    /// Counts passed-through answers by status.
+    #[must_use]
+    pub fn passthrough(&self) -> StatusCounters {
+        StatusCounters::new(|status| self.passthrough.with_label_values(&[status]))
+    }
+
+    /// The text of a scrape, with the gauges set to what was just read.
+    #[must_use]
+    pub fn render(&self, cache_keys: usize, cache_bytes: u64, queues: &[(String, QueueGauges)]) -> Vec<u8> {
+        self.cache_entries.set(i64::try_from(cache_keys).unwrap_or(i64::MAX));
+        self.cache_bytes.set(i64::try_from(cache_bytes).unwrap_or(i64::MAX));
+        let sum = |field: fn(&QueueGauges) -> usize| {
+            i64::try_from(queues.iter().map(|(_, queue)| field(queue)).sum::<usize>()).unwrap_or(i64::MAX)
+        };
+        self.queue_keys.with_label_values(&["waiting"]).set(sum(|queue| queue.waiting));
+        self.queue_keys.with_label_values(&["refresh"]).set(sum(|queue| queue.refresh));
+        self.queue_keys.with_label_values(&["abandoned"]).set(sum(|queue| queue.abandoned));
+        let oldest = queues.iter().map(|(_, queue)| queue.oldest).max().unwrap_or_default();
+        self.queue_oldest.with_label_values::<&str>(&[]).set(oldest.as_secs_f64());
+        for (lookup, queue) in queues {
+            self.interval.with_label_values(&[lookup]).set(queue.gap.as_secs_f64());
+        }
+        let mut text = Vec::new();
+        TextEncoder::new()
+            .encode(&self.registry.gather(), &mut text)
+            .expect("this holds because every metric has a name and a vector never fails to grow");
+        text
+    }
+}
+
+/// Makes metrics with the prefix and registers them.
+struct Maker<'a>(&'a Registry);
+
+impl Maker<'_> {
+    fn register<C: prometheus::core::Collector + Clone + 'static>(&self, made: prometheus::Result<C>) -> C {
+        let metric = made.expect("this holds because the names are literals and valid");
+        self.0.register(Box::new(metric.clone())).expect("this holds because no name is given twice");
+        metric
+    }
+
+    fn opts(name: &str, help: &str) -> Opts {
+        Opts::new(format!("gateway_{name}"), help)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.register(IntCounter::with_opts(Self::opts(name, help)))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.register(IntCounterVec::new(Self::opts(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.register(IntGauge::with_opts(Self::opts(name, help)))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.register(IntGaugeVec::new(Self::opts(name, help), labels))
+    }
+
+    fn float_gauges(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.register(GaugeVec::new(Self::opts(name, help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(opts))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(LATENCY_BUCKETS.to_vec());
+        self.register(HistogramVec::new(opts, labels))
+    }
+}

@@ -1,0 +1,147 @@
+//! One HTTP client for everything that goes upstream.
+//!
+//! Invariants: one request is one attempt (hyper repeats it only when it never began to be written); the whole of a
+//! lookup's answer arrives within `request_timeout` and `max_response`; the moment a request is handed to a live
+//! connection is reported, so that the pace is kept between requests and not between connection attempts.
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, Uri,
+    header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
+    uri::PathAndQuery,
+};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
+use hyper::body::Incoming;
+use hyper_util::{
+    client::legacy::{Client as HyperClient, Error as HyperError, connect::capture_connection},
+    rt::{TokioExecutor, TokioTimer},
+};
+use tower::BoxError;
+
+use super::{
+    Config,
+    connect::{Connector, Dial},
+    verdict::{Ask, PassedOn, Verdict},
+    wire::{self, Meaning},
+};
+use crate::shape::Shape;
+
+/// A body on its way upstream.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// An idle connection is dropped before common servers drop it (Tomcat: 20 s), so that a request rarely meets a
+/// connection that is just being closed.
+const POOL_IDLE: Duration = Duration::from_secs(15);
+
+/// A refusal's body is kept to be passed on up to this size; upstream's are a hundred bytes.
+const MAX_PASSED_ON: usize = 64 * 1024;
+
+/// `audience-gateway/1.2.3`.
+const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
+
+/// The upstream, as the dispatcher and the pass-through reach it.
+#[derive(Clone)]
+pub struct Client {
+    http: HyperClient<Connector, Body>,
+    config: Arc<Config>,
+}
+
+impl Client {
+    /// A client that makes its connections with `dial`.
+    #[must_use]
+    pub fn new(config: Config, dial: Arc<dyn Dial>) -> Self {
+        let connector = Connector { dial, timeout: config.connect_timeout };
+        let http = HyperClient::builder(TokioExecutor::new())
+            .pool_idle_timeout(POOL_IDLE)
+            .pool_timer(TokioTimer::new())
+            .build(connector);
+        Self { http, config: Arc::new(config) }
+    }
+
+    /// Sends a request as it is and returns the answer with its body still to come.
+    ///
+    /// # Errors
+    /// When no connection can be made or it breaks before an answer.
+    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, HyperError> {
+        self.http.request(request).await
+    }
+
+    /// The upstream's URI for a path below the base URL, with its query.
+    #[must_use]
+    pub fn uri(&self, path_and_query: &str) -> Option<Uri> {
+        let mut parts = self.config.base_url.clone().into_parts();
+        let base = self.config.base_url.path().trim_end_matches('/');
+        parts.path_and_query = Some(PathAndQuery::try_from(format!("{base}{path_and_query}")).ok()?);
+        Uri::from_parts(parts).ok()
+    }
+
+    /// Asks for the keys of one batch. `on_wire` is called once the request is handed to a live connection.
+    pub async fn ask(&self, shape: &Shape, ask: &Ask, on_wire: impl FnOnce() + Send) -> Verdict {
+        let limit = self.config.request_timeout;
+        match tokio::time::timeout(limit, self.exchange(shape, ask, on_wire)).await {
+            Ok(verdict) => verdict,
+            Err(_elapsed) => Verdict::Unavailable("no answer within upstream.request_timeout"),
+        }
+    }
+
+    async fn exchange(&self, shape: &Shape, ask: &Ask, on_wire: impl FnOnce() + Send) -> Verdict {
+        let Some(uri) = self.uri(&shape.path) else { return Verdict::Unavailable("the path makes no URI") };
+        let body = Full::from(wire::request_body(shape, ask)).map_err(|never| match never {});
+        let mut request = Request::new(body.boxed_unsync());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = uri;
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, crate::error::JSON);
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        for (name, value) in &ask.scope.credential {
+            headers.append(name.clone(), value.clone());
+        }
+        let mut connection = capture_connection(&mut request);
+        let mut sending = pin!(self.http.request(request));
+        let response = tokio::select! {
+            biased;
+            response = &mut sending => response,
+            // Reported while the answer is still to come: the next slot counts from here.
+            _ = connection.wait_for_connection_metadata() => {
+                on_wire();
+                sending.await
+            }
+        };
+        match response {
+            Ok(response) => self.read(shape, ask, response).await,
+            Err(error) if error.is_connect() => Verdict::Unavailable("no connection"),
+            Err(_error) => Verdict::Unavailable("the connection broke"),
+        }
+    }
+
+    async fn read(&self, shape: &Shape, ask: &Ask, response: Response<Incoming>) -> Verdict {
+        let (parts, body) = response.into_parts();
+        let body = match Limited::new(body, self.config.max_response).collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(error) if error.is::<LengthLimitError>() => return Verdict::TooLarge,
+            Err(_error) => return Verdict::Unavailable("the answer broke off"),
+        };
+        let passed_on = || {
+            Arc::new(PassedOn {
+                status: parts.status,
+                content_type: parts.headers.get(CONTENT_TYPE).cloned(),
+                body: body.slice(..body.len().min(MAX_PASSED_ON)),
+            })
+        };
+        match wire::read(shape, ask, parts.status, &body) {
+            Meaning::Success(success) => Verdict::Success(success),
+            Meaning::Throttled => Verdict::Throttled(retry_after(&parts.headers)),
+            Meaning::Unauthorized => Verdict::Unauthorized(passed_on()),
+            Meaning::Rejected => Verdict::Rejected(passed_on()),
+            Meaning::Unavailable(reason) => Verdict::Unavailable(reason),
+            Meaning::Invalid(reason) => Verdict::Invalid(reason),
+        }
+    }
+}
+
+/// `Retry-After` in its form as seconds; a date is not obeyed, because it says what the other clock believes.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+}

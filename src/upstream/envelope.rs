@@ -1,0 +1,215 @@
+//! The upstream's envelope: telling an answer from the many ways of not answering.
+//!
+//! Nothing is documented about the HTTP status of a refusal, so the envelope is judged first and the status second:
+//! 1. `data` is a non-empty array of objects: a success whatever the code, unless the HTTP status is a server's failure;
+//! 2. the sentence 操作频繁, a code or status 429: throttled;
+//! 3. `100100`, `100200`, `100300`, HTTP 401 or 403: unauthorized;
+//! 4. HTTP 408, 502, 503 and 504, or a code of 500 to 599: unavailable;
+//! 5. code `200` with a `data` that is empty, null or left out: nobody was found;
+//! 6. any other code: the request is rejected; no code at all: the status decides.
+
+use std::borrow::Cow;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// The part of every refusal's sentence that does not vary.
+const TOO_FREQUENT: &str = "操作频繁";
+
+/// What an envelope says.
+#[derive(Debug)]
+pub(super) enum Reading<'a> {
+    /// An answer: the envelope up to `"data":[`, and the records.
+    Success(Bytes, Vec<&'a RawValue>),
+    Throttled,
+    Unauthorized,
+    Rejected,
+    Unavailable(&'static str),
+    Invalid(&'static str),
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default, deserialize_with = "as_it_stands")]
+    code: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_it_stands", rename = "errorCode")]
+    error_code: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_it_stands")]
+    msg: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "as_it_stands")]
+    data: Option<&'a RawValue>,
+}
+
+/// Keeps a `null` that was written apart from a member that was left out.
+fn as_it_stands<'de: 'a, 'a, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'a RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// What stands in `data`.
+enum Data<'a> {
+    Objects(Vec<&'a RawValue>),
+    /// An empty array, null, or left out.
+    Nothing,
+    /// Something that is no list of customers.
+    Other,
+}
+
+/// Judges one whole HTTP answer.
+pub(super) fn read(status: StatusCode, body: &[u8]) -> Reading<'_> {
+    if matches!(status.as_u16(), 408 | 502..=504) {
+        // Even with an envelope: it is then a proxy's on the way.
+        let throttled = parse(body).is_some_and(|envelope| throttles(&envelope, status));
+        return if throttled { Reading::Throttled } else { Reading::Unavailable("a gateway error") };
+    }
+    let Some(envelope) = parse(body) else { return by_status(status) };
+    let failed = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+    let data = match envelope.data() {
+        Data::Objects(records) if !failed => return Reading::Success(envelope.head(), records),
+        data => data,
+    };
+    let code = text(envelope.code);
+    let error_code = text(envelope.error_code);
+    let head = envelope.head();
+    if throttles(&envelope, status) {
+        return Reading::Throttled;
+    }
+    let is = |wanted: &str| code == wanted || error_code == wanted;
+    if is("100100") || is("100200") || is("100300") || is("401") || matches!(status.as_u16(), 401 | 403) {
+        return Reading::Unauthorized;
+    }
+    let succeeded = code == "200" && matches!(&*error_code, "" | "SUCCESS" | "0" | "200");
+    match data {
+        _ if code.len() == 3 && code.starts_with('5') => Reading::Unavailable("a server error"),
+        Data::Nothing if succeeded && status.is_success() => Reading::Success(head, Vec::new()),
+        Data::Other if succeeded => Reading::Invalid("`data` is no list of objects"),
+        _ if code.is_empty() || succeeded => by_status(status),
+        _ => Reading::Rejected,
+    }
+}
+
+/// What is left to go by when there is no envelope.
+fn by_status(status: StatusCode) -> Reading<'static> {
+    match status.as_u16() {
+        429 => Reading::Throttled,
+        401 | 403 => Reading::Unauthorized,
+        400..=499 => Reading::Rejected,
+        500..=599 => Reading::Unavailable("a server error"),
+        _ => Reading::Invalid("no envelope"),
+    }
+}
+
+fn parse(body: &[u8]) -> Option<Envelope<'_>> {
+    // A struct would also be read from an array.
+    let object = body.trim_ascii_start().starts_with(b"{");
+    object.then(|| serde_json::from_slice(body).ok()).flatten()
+}
+
+fn throttles(envelope: &Envelope<'_>, status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS
+        || text(envelope.msg).contains(TOO_FREQUENT)
+        || text(envelope.code) == "429"
+        || text(envelope.error_code) == "429"
+}
+
+impl<'a> Envelope<'a> {
+    fn data(&self) -> Data<'a> {
+        let Some(data) = self.data.filter(|data| data.get() != "null") else { return Data::Nothing };
+        match serde_json::from_str::<Vec<&RawValue>>(data.get()) {
+            Ok(list) if list.is_empty() => Data::Nothing,
+            Ok(list) if list.iter().all(|record| record.get().starts_with('{')) => Data::Objects(list),
+            Ok(_) | Err(_) => Data::Other,
+        }
+    }
+
+    /// The envelope as callers get it, up to where the records begin.
+    fn head(&self) -> Bytes {
+        let mut head = String::from("{");
+        for (name, value) in [("code", self.code), ("errorCode", self.error_code), ("msg", self.msg)] {
+            if let Some(value) = value {
+                head.extend(["\"", name, "\":", value.get(), ","]);
+            }
+        }
+        head.push_str("\"data\":[");
+        Bytes::from(head)
+    }
+}
+
+/// A string's content, or a number as it stands.
+fn text(value: Option<&RawValue>) -> Cow<'_, str> {
+    let Some(value) = value else { return Cow::Borrowed("") };
+    let value = value.get();
+    if value == "null" {
+        return Cow::Borrowed("");
+    }
+    if value.starts_with('"') {
+        serde_json::from_str(value).map_or(Cow::Borrowed(""), Cow::Owned)
+    } else {
+        value.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(status: u16, body: &str) -> &'static str {
+        match read(StatusCode::from_u16(status).expect("a status"), body.as_bytes()) {
+            Reading::Success(_, records) => ["nobody", "one", "two"][records.len()],
+            Reading::Throttled => "throttled",
+            Reading::Unauthorized => "unauthorized",
+            Reading::Rejected => "rejected",
+            Reading::Unavailable(_) => "unavailable",
+            Reading::Invalid(_) => "invalid",
+        }
+    }
+
+    #[test]
+    fn the_envelope_is_judged_before_the_status() {
+        let refusal = r#"{"code":"500","errorCode":"500","msg":"操作频繁,请稍后重试","data":null}"#;
+        for status in [200, 400, 429, 500, 503] {
+            assert_eq!(name(status, refusal), "throttled", "{status}");
+        }
+        let rows = [
+            (200, r#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":[{},{}]}"#, "two"),
+            (200, r#"{"code":"28930","errorCode":"28930","msg":"l1j777","data":[{}]}"#, "one"),
+            (200, r#"{"code":200,"errorCode":"0","msg":"操作成功","data":[]}"#, "nobody"),
+            (200, r#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":null}"#, "nobody"),
+            (200, r#"{"code":"200","errorCode":"SUCCESS","msg":"ok"}"#, "nobody"),
+            (200, r#"{"code":"28930","errorCode":"28930","msg":"?","data":[]}"#, "rejected"),
+            (200, r#"{"code":"100200","msg":"token"}"#, "unauthorized"),
+            (500, r#"{"code":"100100","msg":"appid"}"#, "unauthorized"),
+            (200, r#"{"code":"100300"}"#, "unauthorized"),
+            (401, "", "unauthorized"),
+            (403, "<html>", "unauthorized"),
+            (500, r#"{"code":"400001","msg":"bad key"}"#, "rejected"),
+            (200, r#"{"code":"400001","msg":"bad key","data":null}"#, "rejected"),
+            (413, "<html>", "rejected"),
+            (500, r#"{"status":500,"error":"Internal Server Error"}"#, "unavailable"),
+            (200, r#"{"code":"500","msg":"系统繁忙"}"#, "unavailable"),
+            (500, "", "unavailable"),
+            (502, r#"{"code":"502","data":[{}]}"#, "unavailable"),
+            (504, "<html>", "unavailable"),
+            (500, r#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":[]}"#, "unavailable"),
+            (429, "", "throttled"),
+            (200, r#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":[{},{}"#, "invalid"),
+            (200, r#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":{}}"#, "invalid"),
+            (200, r#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":[1]}"#, "invalid"),
+            (200, "[]", "invalid"),
+            (200, "", "invalid"),
+            (302, "", "invalid"),
+        ];
+        for (status, body, expected) in rows {
+            assert_eq!(name(status, body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn the_envelope_is_kept_as_it_was_spelled() {
+        let body = r#"{"msg":"\u64cd作","data":[{"a":1}],"code": 200 ,"extra":1,"errorCode":null}"#;
+        let Reading::Success(head, records) = read(StatusCode::OK, body.as_bytes()) else { panic!("a success") };
+        assert_eq!(&head[..], r#"{"code":200,"errorCode":null,"msg":"\u64cd作","data":["#.as_bytes());
+        assert_eq!(records[0].get(), r#"{"a":1}"#);
+    }
+}
