@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum};
+use clap::{ArgAction, ArgMatches, Args, Command, FromArgMatches, ValueEnum, value_parser};
 use humantime::parse_duration;
 
 use super::faults::Fault;
@@ -113,7 +113,7 @@ pub struct Config {
     #[arg(long, value_name = "DURATION", default_value = "2s", value_parser = parse_duration)]
     pub tag_list_interval: Duration,
     /// How many customers every company has.
-    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = value_parser!(u64).range(..=1_000_000_000))]
     pub customers: u64,
     /// How long an answer takes.
     #[arg(long, value_name = "DURATION", default_value = "80ms", value_parser = parse_duration)]
@@ -135,7 +135,7 @@ pub struct Config {
     #[arg(long, value_enum, default_value_t = LimitPer::All)]
     pub limit_per: LimitPer,
     /// HTTP status of a refusal by the limiter.
-    #[arg(long, value_name = "STATUS", default_value_t = 200)]
+    #[arg(long, value_name = "STATUS", default_value_t = 200, value_parser = value_parser!(u16).range(200..600))]
     pub refusal_status: u16,
     /// `code` and `errorCode` of a refusal by the limiter.
     #[arg(long, value_name = "CODE", default_value = "100500")]
@@ -145,7 +145,7 @@ pub struct Config {
     pub retry_after: Option<Duration>,
 
     /// HTTP status of a business error, such as too many keys or a bad one.
-    #[arg(long, value_name = "STATUS", default_value_t = 200)]
+    #[arg(long, value_name = "STATUS", default_value_t = 200, value_parser = value_parser!(u16).range(200..600))]
     pub rejection_status: u16,
     /// `code` of a request that carries a bad key.
     #[arg(long, value_name = "CODE", default_value = "400001")]

@@ -28,6 +28,7 @@ mod envelope;
 mod faults;
 mod limiter;
 mod lookup;
+mod members;
 mod record;
 mod siblings;
 mod state;

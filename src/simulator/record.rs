@@ -6,11 +6,10 @@
 //! customer. What differs between two scopes is `orgId` and `remark`; what differs between versions is `remark` and
 //! `lastActiveTime`.
 
-use std::fmt::Display;
-
 use super::{
     config::{Config, IdSpelling, PhoneSpelling},
     customers::{self, Customer},
+    members::Members,
 };
 
 const FAMILY_NAMES: [&str; 12] = ["王", "李", "张", "刘", "陈", "杨", "赵", "黄", "周", "吴", "欧阳", "司马"];
@@ -119,50 +118,6 @@ impl Print<'_> {
             format!(r#"{{"phone":{},"isVerify":"{verified}"}}"#, text(&self.phone(phone)))
         });
         members.add("phoneList", array(list));
-    }
-}
-
-/// A JSON object under construction.
-struct Members<'a> {
-    out: String,
-    spaced: bool,
-    written: &'a [(String, String)],
-    used: Vec<&'a str>,
-}
-
-impl<'a> Members<'a> {
-    fn new(spaced: bool, written: &'a [(String, String)]) -> Self {
-        Self { out: String::with_capacity(2048), spaced, written, used: Vec::new() }
-    }
-
-    /// A member, or what was written over it.
-    fn add(&mut self, name: &str, value: impl Display) {
-        match self.written.iter().find(|(field, _)| field == name) {
-            Some((field, written)) => {
-                self.used.push(field);
-                self.push(name, written);
-            }
-            None => self.push(name, &value.to_string()),
-        }
-    }
-
-    fn push(&mut self, name: &str, value: &str) {
-        self.out.push(if self.out.is_empty() { '{' } else { ',' });
-        if self.spaced {
-            self.out.push(' ');
-        }
-        self.out.extend(["\"", name, "\"", if self.spaced { " : " } else { ":" }, value]);
-    }
-
-    /// What was written and has no place of its own comes last.
-    fn finish(mut self) -> String {
-        for (name, value) in self.written {
-            if !self.used.contains(&name.as_str()) {
-                self.push(name, value);
-            }
-        }
-        self.out.push('}');
-        self.out
     }
 }
 

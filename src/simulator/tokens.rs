@@ -10,6 +10,9 @@ use std::{
 
 use crate::clock::Instant;
 
+/// Issued tokens remembered before those that expired are forgotten.
+const MAX_ISSUED: usize = 100_000;
+
 /// Who a token was issued to, and until when it holds.
 #[derive(Debug)]
 struct Issued {
@@ -29,6 +32,9 @@ impl Tokens {
     /// A new token for the application.
     pub(super) fn issue(&mut self, app: &str, ttl: Duration, now: Instant) -> String {
         self.serial += 1;
+        if self.issued.len() >= MAX_ISSUED {
+            self.issued.retain(|_, issued| now < issued.expires);
+        }
         let token = format!("issued-{}-{:08x}", self.serial, super::customers::digest(app) >> 32);
         self.issued.insert(token.clone(), Issued { app: app.to_owned(), expires: now + ttl });
         token

@@ -3,6 +3,7 @@
 mod faults;
 mod limits;
 mod siblings;
+mod sockets;
 mod switches;
 
 use std::time::Duration;

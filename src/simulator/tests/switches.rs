@@ -35,6 +35,22 @@ async fn records_are_what_the_model_expects_byte_for_byte() {
 }
 
 #[test]
+fn the_customers_of_special_use_are_what_their_doc_says() {
+    let bench = Bench::new(|_| {});
+    let record = |index| serde_json::from_str::<Value>(&bench.record(index)).expect("JSON");
+    let customer = |index| bench.sim.customer(index);
+    assert_eq!(customer(3).third_id, None);
+    assert!(bench.record(5).contains(r#""thirdId":"C\/5\/"#) || bench.record(5).contains(r#""thirdId" : "C\/5\/"#));
+    assert!(bench.record(6).contains(r"\u5ba2-6-"));
+    for (index, phones) in [(9, 0), (2, 1), (13, 2), (5, 3)] {
+        assert_eq!(customer(index).phones.len(), phones, "{index}");
+    }
+    assert_eq!(customer(0).phones[1], customer(1).phones[0]);
+    assert!(record(4).get("phone").is_none() && record(4).get("phoneList").is_some());
+    assert!(record(8).get("phone").is_some() && record(8).get("phoneList").is_none());
+}
+
+#[test]
 fn a_record_tells_token_company_and_instance_apart() {
     let bench = Bench::new(|_| {});
     let id = bench.sim.customer(7).id.to_string();
