@@ -1,0 +1,133 @@
+//! The configuration as `check` prints it: every key with the value the program would run on, as TOML that reads back to
+//! the same [`Config`].
+
+use super::{
+    Config,
+    lookups::mixed_lists_name,
+    value::{format_duration, format_size},
+};
+use crate::shape::List;
+
+/// Keys whose value is never printed.
+const SECRETS: &[&str] = &["instance_secret"];
+/// What is printed in its place.
+const MASK: &str = "***";
+
+impl Config {
+    /// Every key with its value, secrets masked.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut text = Text::default();
+        self.write_server(&mut text);
+        self.write_upstream(&mut text);
+        for lookup in &self.lookups {
+            text.header("[[lookup]]");
+            text.key("path", &*lookup.shape.path);
+            text.key("interval", format_duration(lookup.dispatch.interval));
+            text.key("max_batch_keys", whole(lookup.dispatch.max_batch_keys));
+            text.key("max_keys_per_request", whole(lookup.lookup.max_keys_per_request));
+            text.key("max_pending_keys", whole(lookup.dispatch.max_pending_keys));
+            text.key("max_in_flight", whole(lookup.dispatch.max_in_flight));
+            text.key("linger", format_duration(lookup.dispatch.linger));
+            text.key("timeout", format_duration(lookup.lookup.timeout));
+            text.key("mixed_lists", mixed_lists_name(lookup.dispatch.mixed_lists));
+            for list in &lookup.shape.lists {
+                write_list(&mut text, list);
+            }
+        }
+        self.write_rest(&mut text);
+        text.0
+    }
+
+    fn write_server(&self, text: &mut Text) {
+        text.header("[server]");
+        text.key("listen", self.server.listen.to_string());
+        text.key("admin_listen", self.server.admin_listen.to_string());
+        text.key("max_connections", whole(self.server.limits.max_connections));
+        text.key("max_body", format_size(bytes(self.server.max_body)));
+        text.key("header_timeout", format_duration(self.server.limits.header_timeout));
+        text.key("idle_timeout", format_duration(self.server.limits.idle_timeout));
+        text.key("shutdown_grace", format_duration(self.server.shutdown_grace));
+    }
+
+    fn write_upstream(&self, text: &mut Text) {
+        text.header("[upstream]");
+        text.key("base_url", self.upstream.base_url.to_string());
+        text.key("connect_timeout", format_duration(self.upstream.connect_timeout));
+        text.key("request_timeout", format_duration(self.upstream.request_timeout));
+        text.key("max_response", format_size(bytes(self.upstream.max_response)));
+        if let Some(path) = &self.upstream.ca_file {
+            text.key("ca_file", path.display().to_string());
+        }
+        text.key("danger_accept_invalid_certs", self.upstream.danger_accept_invalid_certs);
+        text.header("[upstream.credentials]");
+        text.key("mode", "forward");
+        let names: Vec<String> = self.upstream.forward_headers.iter().map(ToString::to_string).collect();
+        text.key("forward_headers", names);
+    }
+
+    fn write_rest(&self, text: &mut Text) {
+        text.header("[cache]");
+        text.key("capacity", format_size(self.cache.capacity));
+        text.key("ttl", format_duration(self.cache.policy.ttl));
+        text.key("negative_ttl", format_duration(self.cache.policy.negative_ttl));
+        text.key("stale_while_revalidate", format_duration(self.cache.policy.stale_while_revalidate));
+        text.key("stale_if_error", format_duration(self.cache.policy.stale_if_error));
+        text.header("[passthrough]");
+        text.key("enabled", self.passthrough.enabled);
+        text.key("allow", self.passthrough.allow.clone());
+        text.header("[log]");
+        text.key("format", self.log.format.as_str());
+        text.key("level", self.log.level.to_string());
+    }
+}
+
+fn write_list(text: &mut Text, list: &List) {
+    text.header("[[lookup.key]]");
+    text.key("list", &*list.name);
+    text.key("type", list.value_type.as_str());
+    let paths: Vec<String> = list.record.iter().map(ToString::to_string).collect();
+    text.key("record", paths);
+    text.key("unique", list.unique);
+}
+
+/// Counts are read from TOML's integers, so they fit one.
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn bytes(size: usize) -> u64 {
+    u64::try_from(size).unwrap_or(u64::MAX)
+}
+
+/// TOML in the order in which it was written.
+#[derive(Default)]
+struct Text(String);
+
+impl Text {
+    fn header(&mut self, header: &str) {
+        if !self.0.is_empty() {
+            self.0.push('\n');
+        }
+        self.0.push_str(header);
+        self.0.push('\n');
+    }
+
+    fn key(&mut self, key: &str, value: impl Into<toml::Value>) {
+        let value = if SECRETS.contains(&key) { MASK.into() } else { value.into() };
+        self.0.push_str(&format!("{key} = {value}\n"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_printed_masked() {
+        let mut text = Text::default();
+        text.header("[upstream.credentials]");
+        text.key("instance_secret", "hunter2");
+        assert_eq!(text.0, "[upstream.credentials]\ninstance_secret = \"***\"\n");
+    }
+}

@@ -1,0 +1,175 @@
+//! Every section but `[[lookup]]`: its keys, their defaults and their ranges.
+//!
+//! What is returned while there are problems is a stand-in and is thrown away.
+
+use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use http::{HeaderName, Uri, header};
+use tracing::level_filters::LevelFilter;
+
+use super::{
+    Config, Log, LogFormat, Server, lookups, not_built,
+    reader::Section,
+    url,
+    value::{Given, Read, address, choice, count, duration, flag, size, string},
+};
+use crate::{
+    cache::{self, entry::Policy},
+    passthrough, server, upstream,
+};
+
+/// A day: nobody waits longer for anything, and adding it to a moment never overflows.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+/// A year: what is older is no answer any more, and adding several to a moment never overflows.
+const LONGEST_KEPT: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+/// Far above what one machine can hold, far below what a semaphore or a sum can count.
+const MOST: usize = 100_000_000;
+/// 1 TiB: a larger body or cache is a slip of the finger.
+const LARGEST: u64 = 1 << 40;
+
+/// A wait that may be nothing.
+pub(super) const WAIT: RangeInclusive<Duration> = Duration::ZERO..=LONGEST_WAIT;
+/// A time limit: nothing can be done in no time.
+pub(super) const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=LONGEST_WAIT;
+/// A number of things of which there must be one.
+pub(super) const AT_LEAST_ONE: RangeInclusive<usize> = 1..=MOST;
+
+const KEPT: RangeInclusive<Duration> = Duration::ZERO..=LONGEST_KEPT;
+const BODY: RangeInclusive<u64> = 1..=LARGEST;
+const CAPACITY: RangeInclusive<u64> = 0..=LARGEST;
+
+const MIB: usize = 1 << 20;
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// The whole file.
+pub(super) fn config(root: &mut Section<'_>) -> Config {
+    let server = root.section("server", listeners);
+    let upstream = root.section("upstream", upstream);
+    Config {
+        lookups: lookups::lookups(root, upstream.base_url.path()),
+        server,
+        upstream,
+        cache: root.section("cache", cache),
+        passthrough: root.section("passthrough", passthrough),
+        log: root.section("log", log),
+    }
+}
+
+fn listeners(section: &mut Section<'_>) -> Server {
+    let listen = section.take("listen", SocketAddr::from(([127, 0, 0, 1], 8080)), address);
+    let admin_listen = section.take("admin_listen", SocketAddr::from(([127, 0, 0, 1], 9090)), address);
+    let ips = [listen.ip(), admin_listen.ip()];
+    let same_ip = ips[0] == ips[1] || ips.iter().any(|ip| ip.is_unspecified());
+    // Port 0 asks for any free port, and twice for two of them.
+    let clash = same_ip && listen.port() == admin_listen.port() && listen.port() != 0;
+    if clash && section.is_sound("listen") && section.is_sound("admin_listen") {
+        let other = section.name("listen");
+        section.problem("admin_listen", format!("must not be the address of {other}"));
+    }
+    Server {
+        listen,
+        admin_listen,
+        max_body: section.take("max_body", MIB, size(BODY)),
+        shutdown_grace: section.take("shutdown_grace", seconds(25), duration(WAIT)),
+        limits: server::Config {
+            max_connections: section.take("max_connections", 10_000, count(AT_LEAST_ONE)),
+            header_timeout: section.take("header_timeout", seconds(10), duration(TIMEOUT)),
+            idle_timeout: section.take("idle_timeout", seconds(75), duration(TIMEOUT)),
+        },
+    }
+}
+
+fn upstream(section: &mut Section<'_>) -> upstream::Config {
+    upstream::Config {
+        base_url: section
+            .required("base_url", string(url::base_url))
+            .unwrap_or_else(|| Uri::from_static("http://localhost/")),
+        connect_timeout: section.take("connect_timeout", seconds(3), duration(TIMEOUT)),
+        request_timeout: section.take("request_timeout", seconds(10), duration(TIMEOUT)),
+        max_response: section.take("max_response", 32 * MIB, size(BODY)),
+        ca_file: section.optional("ca_file", string(|path| Ok(PathBuf::from(path)))),
+        danger_accept_invalid_certs: section.take("danger_accept_invalid_certs", false, flag),
+        forward_headers: section.section("credentials", credentials),
+    }
+}
+
+fn credentials(section: &mut Section<'_>) -> Vec<HeaderName> {
+    section.take("mode", (), credentials_mode);
+    let headers = section.list("forward_headers", &["x-token"], string(credential_header));
+    if !section.is_sound("forward_headers") {
+        return headers;
+    }
+    if headers.is_empty() {
+        section.problem("forward_headers", "must name at least one header: it is what tells callers apart");
+    }
+    if (1..headers.len()).any(|index| headers[..index].contains(&headers[index])) {
+        section.problem("forward_headers", "names a header twice");
+    }
+    headers
+}
+
+fn credentials_mode(given: Given<'_>) -> Read<()> {
+    match given.text() {
+        Some("forward") => Ok(()),
+        Some("managed") => Err(not_built::refusal("upstream.credentials.mode=managed").unwrap_or_default()),
+        _ => Err(r#"must be "forward""#.to_owned()),
+    }
+}
+
+fn credential_header(name: &str) -> Read<HeaderName> {
+    /// Headers that belong to one connection or one message, so that none of them can say who is asking.
+    const NOT_THE_CALLERS: [HeaderName; 9] = [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::CONTENT_TYPE,
+        header::HOST,
+        header::PROXY_AUTHORIZATION,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+    ];
+    let name: HeaderName = name.parse().or(Err("must be the name of a header"))?;
+    if NOT_THE_CALLERS.contains(&name) {
+        return Err("must not be a header that belongs to one connection or message".to_owned());
+    }
+    Ok(name)
+}
+
+fn cache(section: &mut Section<'_>) -> cache::Config {
+    cache::Config {
+        capacity: section.take("capacity", 512 << 20, size(CAPACITY)),
+        policy: Policy {
+            ttl: section.take("ttl", seconds(10 * 60), duration(KEPT)),
+            negative_ttl: section.take("negative_ttl", seconds(60), duration(KEPT)),
+            stale_while_revalidate: section.take("stale_while_revalidate", seconds(60 * 60), duration(KEPT)),
+            stale_if_error: section.take("stale_if_error", seconds(24 * 60 * 60), duration(KEPT)),
+        },
+    }
+}
+
+fn passthrough(section: &mut Section<'_>) -> passthrough::Config {
+    passthrough::Config {
+        enabled: section.take("enabled", true, flag),
+        allow: section.list("allow", &["/"], string(url::prefix)),
+    }
+}
+
+fn log(section: &mut Section<'_>) -> Log {
+    let formats = [LogFormat::Json, LogFormat::Text].map(|format| (format.as_str(), format));
+    let levels = [
+        ("off", LevelFilter::OFF),
+        ("error", LevelFilter::ERROR),
+        ("warn", LevelFilter::WARN),
+        ("info", LevelFilter::INFO),
+        ("debug", LevelFilter::DEBUG),
+        ("trace", LevelFilter::TRACE),
+    ];
+    Log {
+        format: section.take("format", LogFormat::Json, choice(&formats)),
+        level: section.take("level", LevelFilter::INFO, choice(&levels)),
+    }
+}

@@ -1,0 +1,207 @@
+//! What a configuration says when it says little, and the two files of the repository.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use http::{HeaderName, Uri};
+use tracing::level_filters::LevelFilter;
+
+use super::{
+    super::{LogFormat, Lookup, file::Written, not_built::NOT_BUILT, reader::Reader, sections, value::format_duration},
+    *,
+};
+use crate::{
+    cache, dispatch, lookup, passthrough, server,
+    shape::{FieldPath, Shape, TAG_BATCHLIST},
+    upstream,
+};
+
+const GATEWAY: &str = include_str!("../../../config/gateway.toml");
+const SMALLEST: &str = include_str!("../../../config/minimal.toml");
+
+/// `config/gateway.toml` with every key that is left out by default put in.
+fn uncommented() -> String {
+    let line = |line: &'static str| match line.strip_prefix('#') {
+        Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => key,
+        _ => line,
+    };
+    GATEWAY.lines().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Every key that the reader asks for.
+fn known(text: &str) -> BTreeSet<String> {
+    let written = Written::new(text, "configuration", std::iter::empty()).expect("TOML");
+    Reader::read(written, sections::config).1.known().clone()
+}
+
+/// The leaves of a table, with indices left out.
+fn leaves(value: &toml::Value, path: &str, found: &mut BTreeSet<String>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                let separator = if path.is_empty() { "" } else { "." };
+                leaves(value, &format!("{path}{separator}{key}"), found);
+            }
+        }
+        toml::Value::Array(array) if array.iter().any(toml::Value::is_table) => {
+            array.iter().for_each(|value| leaves(value, &format!("{path}[]"), found));
+        }
+        _ => {
+            found.insert(path.to_owned());
+        }
+    }
+}
+
+fn leaves_of(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    leaves(&text.parse::<toml::Table>().expect("TOML").into(), "", &mut found);
+    found
+}
+
+#[test]
+fn every_default_is_the_contracts() {
+    let seconds = Duration::from_secs;
+    let config = accepted("", &[]);
+    let expected = Config {
+        server: super::super::Server {
+            listen: "127.0.0.1:8080".parse().expect("an address"),
+            admin_listen: "127.0.0.1:9090".parse().expect("an address"),
+            max_body: 1024 * 1024,
+            shutdown_grace: seconds(25),
+            limits: server::Config { max_connections: 10_000, header_timeout: seconds(10), idle_timeout: seconds(75) },
+        },
+        upstream: upstream::Config {
+            base_url: Uri::from_static("https://integrate.rabbitpre.com/api/open"),
+            connect_timeout: seconds(3),
+            request_timeout: seconds(10),
+            max_response: 32 * 1024 * 1024,
+            ca_file: None,
+            danger_accept_invalid_certs: false,
+            forward_headers: vec![HeaderName::from_static("x-token")],
+        },
+        lookups: vec![Lookup {
+            shape: Shape::audience_detail(),
+            lookup: lookup::Config { max_keys_per_request: 1000, timeout: seconds(30) },
+            dispatch: dispatch::Config {
+                interval: seconds(1),
+                max_batch_keys: 100,
+                max_pending_keys: 10_000,
+                max_in_flight: 4,
+                linger: Duration::from_millis(5),
+                mixed_lists: dispatch::MixedLists::Auto,
+            },
+        }],
+        cache: cache::Config {
+            capacity: 512 * 1024 * 1024,
+            policy: cache::entry::Policy {
+                ttl: seconds(10 * 60),
+                negative_ttl: seconds(60),
+                stale_while_revalidate: seconds(3600),
+                stale_if_error: seconds(24 * 3600),
+            },
+        },
+        passthrough: passthrough::Config { enabled: true, allow: vec!["/".to_owned()] },
+        log: super::super::Log { format: LogFormat::Json, level: LevelFilter::INFO },
+    };
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn the_two_files_of_the_repository_say_the_defaults() {
+    let defaults = accepted("", &[]);
+    assert_eq!(Config::parse(GATEWAY, pairs(&[])), Ok(defaults.clone()));
+    assert_eq!(Config::parse(SMALLEST, pairs(&[])), Ok(defaults));
+}
+
+#[test]
+fn the_complete_file_shows_every_known_key() {
+    let shown = leaves_of(&uncommented());
+    let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
+    assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
+    assert_eq!(known(&uncommented()).len(), 36, "a key came or went: does CONTRACT.md know?");
+}
+
+#[test]
+fn the_complete_file_shows_every_key_that_is_not_built_yet_and_no_unknown_one() {
+    let problems = Config::parse(&uncommented(), pairs(&[])).expect_err("keys that are not built yet are refused");
+    let refused: BTreeSet<_> = problems.iter().map(|problem| problem.key.replace("[0]", "[]")).collect();
+    // The mode is shown with its default; it cannot be shown twice.
+    let promised = NOT_BUILT.iter().map(|(key, _)| (*key).to_owned()).filter(|key| !key.contains('='));
+    assert_eq!(refused, promised.collect());
+    assert!(problems.iter().all(|problem| problem.sentence.ends_with("is not built yet: leave it out")), "{problems}");
+}
+
+#[test]
+fn the_resolved_text_shows_every_known_key() {
+    let config = accepted("", &[("GATEWAY_UPSTREAM__CA_FILE", "ca.pem")]);
+    assert_eq!(leaves_of(&config.to_toml()), known(&uncommented()));
+}
+
+#[test]
+fn the_resolved_text_reads_back_to_the_same_configuration() {
+    let everything_else = r#"
+        log = { format = "text", level = "off" }
+        [server]
+        listen = "[::]:0"
+        max_body = "3B"
+        shutdown_grace = "0s"
+        [cache]
+        capacity = "0B"
+        ttl = "1h 2m 3s 4ms 5us 6ns"
+        [passthrough]
+        enabled = false
+        allow = ["/a", "/b/"]
+        [[lookup]]
+        path = "/api/audience/user/tag/batchlist"
+        mixed_lists = "never"
+        [[lookup]]
+        path = "/other"
+        key = [{ list = "odd \"list\"", type = "int64", record = ["a", "b[].c"], unique = true }]
+    "#;
+    let env = [("GATEWAY_UPSTREAM__CA_FILE", "a\\b \"c\".pem"), ("GATEWAY_UPSTREAM__BASE_URL", "http://[::1]:81")];
+    for config in [accepted("", &[]), accepted(everything_else, &env)] {
+        let text = config.to_toml();
+        assert_eq!(Config::parse(&text, pairs(&[])).as_ref(), Ok(&config), "{text}");
+    }
+}
+
+#[test]
+fn each_built_in_path_has_the_interval_that_its_limit_asks_for() {
+    let config = accepted(&format!("[[lookup]]\n[[lookup]]\npath = \"{TAG_BATCHLIST}/\"\n"), &[]);
+    let intervals: Vec<_> = config.lookups.iter().map(|lookup| format_duration(lookup.dispatch.interval)).collect();
+    assert_eq!(intervals, ["1s", "500ms"]);
+    assert_eq!(config.lookups[1].shape, Shape::tag_batchlist());
+    let config = accepted(&format!("[[lookup]]\npath = \"{TAG_BATCHLIST}\"\ninterval = \"3s\""), &[]);
+    assert_eq!(config.lookups[0].dispatch.interval, Duration::from_secs(3));
+}
+
+#[test]
+fn a_path_of_the_users_own_spells_out_its_lists() {
+    let config = accepted(
+        r#"
+        [[lookup]]
+        path = "/own"
+        [[lookup.key]]
+        list = "phones"
+        record = ["contacts[].phone", "phone"]
+        [[lookup.key]]
+        list = "ids"
+        type = "int64"
+        record = ["id"]
+        unique = true
+        "#,
+        &[],
+    );
+    let lists = &config.lookups[0].shape.lists;
+    assert_eq!((&*lists[0].name, &*lists[0].kind, lists[0].unique), ("phones", "phone", false));
+    assert_eq!(lists[0].value_type.as_str(), "string");
+    assert_eq!(lists[0].record[1], FieldPath::Member("phone".to_owned()));
+    assert_eq!((&*lists[1].name, &*lists[1].kind, lists[1].unique), ("ids", "id", true));
+    assert_eq!(lists[1].value_type.as_str(), "int64");
+}
+
+#[test]
+fn lists_given_for_a_built_in_path_take_the_place_of_its_own() {
+    let text = "[[lookup]]\nkey = [{ list = \"phoneList\", record = [\"phone\"], unique = true }]";
+    let shape = accepted(text, &[]).lookups.remove(0).shape;
+    assert_eq!((&*shape.path, shape.lists.len(), shape.lists[0].unique), ("/api/audience/detail", 1, true));
+}

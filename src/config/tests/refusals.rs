@@ -1,0 +1,258 @@
+//! What is refused, and how it is said.
+
+use std::io::Write as _;
+
+use super::*;
+
+/// Asserts that each text has exactly the one problem that is written beside it.
+#[track_caller]
+fn each_is_refused(rows: &[(&str, &str)]) {
+    for (text, line) in rows {
+        assert_eq!(refused(text, &[]), [*line], "{text}");
+    }
+}
+
+#[test]
+fn every_problem_is_reported_at_once() {
+    let text = r#"
+        [server]
+        listen = "localhost:8080"
+        max_connections = 0
+        [upstream]
+        base_url = "https://user:hunter2@host/"
+        [upstream.credentials]
+        instance_secret = "hunter2"
+        [[lookup]]
+        interval = "0s"
+        timeout = 30
+        mixed_lists = "both"
+        [[lookup]]
+        path = "/API/audience/detail?"
+        [cache]
+        capacity = "512 florins"
+        tll = "1m"
+        [store]
+        path = "x"
+    "#;
+    let problems = Config::parse(text, pairs(&[("GATEWAY_LOG__LEVEL", "loud")])).expect_err("it is full of problems");
+    let keys: Vec<_> = problems.iter().map(|problem| &*problem.key).collect();
+    assert_eq!(
+        keys,
+        [
+            "server.listen",
+            "server.max_connections",
+            "upstream.base_url",
+            "upstream.credentials.instance_secret",
+            "lookup[0].interval",
+            "lookup[0].mixed_lists",
+            "lookup[0].timeout",
+            "lookup[1].path",
+            "cache.capacity",
+            "cache.tll",
+            "GATEWAY_LOG__LEVEL",
+            "store",
+        ]
+    );
+    let text = problems.to_string();
+    assert_eq!(text.lines().count(), keys.len());
+    assert!(!text.contains("hunter2"), "{text}");
+    assert!(text.contains("cache.tll: is not a configuration key; did you mean ttl?"), "{text}");
+}
+
+#[test]
+fn the_base_url_is_the_one_thing_that_is_required() {
+    let problems = Config::parse("", pairs(&[])).expect_err("there is no base_url");
+    assert_eq!(lines(&problems), ["upstream.base_url: is required"]);
+    let problems = Config::parse("[upstream]\nbase_url = \"\"", pairs(&[])).expect_err("it is empty");
+    assert_eq!(lines(&problems), ["upstream.base_url: must not be empty"]);
+}
+
+#[test]
+fn an_unknown_key_is_refused_and_the_nearest_known_one_named() {
+    each_is_refused(&[
+        ("[sever]\n", "sever: is not a configuration key; did you mean server?"),
+        ("ttl = 1\n", "ttl: is not a configuration key"),
+        ("[log]\n\"a\\nb\" = 1\n", "log.\"a\\nb\": is not a configuration key"),
+        ("[[lookup]]\nintervall = \"1s\"\n", "lookup[0].intervall: is not a configuration key; did you mean interval?"),
+        (
+            "[[lookup]]\nkey = [{ list = \"a\", record = [\"b\"], uniqe = true }]\n",
+            "lookup[0].key[0].uniqe: is not a configuration key; did you mean unique?",
+        ),
+    ]);
+}
+
+#[test]
+fn a_section_of_the_wrong_form_is_refused() {
+    each_is_refused(&[
+        ("cache = 5\n", "cache: must be a table: write [cache]"),
+        ("[[cache]]\n", "cache: must be a table: write [cache]"),
+        ("[lookup]\npath = \"/x\"\n", "lookup: must be an array of tables: write [[lookup]]"),
+        ("[[lookup]]\nkey = 5\n", "lookup[0].key: must be an array of tables: write [[lookup.key]]"),
+        ("lookup = []\n", "lookup: must have an element; leave it out for the customer-detail call"),
+        ("[passthrough]\nallow = \"/\"\n", "passthrough.allow: must be an array of strings"),
+        ("[passthrough]\nallow = [\"/\", 5]\n", "passthrough.allow[1]: must be a string"),
+        ("[passthrough]\nallow = [\"/\", \"a\"]\n", "passthrough.allow[1]: must start with /"),
+    ]);
+}
+
+#[test]
+fn a_limit_that_makes_no_sense_is_refused() {
+    each_is_refused(&[
+        ("[server]\nheader_timeout = \"0s\"\n", "server.header_timeout: must be at least 1ms"),
+        ("[server]\nidle_timeout = \"2days\"\n", "server.idle_timeout: must be at most 1day"),
+        ("[server]\nmax_body = \"0B\"\n", "server.max_body: must be at least 1B"),
+        ("[server]\nmax_body = \"2TiB\"\n", "server.max_body: must be at most 1024GiB"),
+        ("[server]\nmax_connections = 1000000000\n", "server.max_connections: must be at most 100000000"),
+        ("[[lookup]]\ninterval = \"999us\"\n", "lookup[0].interval: must be at least 1ms"),
+        ("[[lookup]]\nmax_batch_keys = 0\n", "lookup[0].max_batch_keys: must be at least 1"),
+        ("[[lookup]]\nmax_keys_per_request = 0\n", "lookup[0].max_keys_per_request: must be at least 1"),
+        ("[[lookup]]\nmax_pending_keys = 0\n", "lookup[0].max_pending_keys: must be at least 1"),
+        ("[[lookup]]\nmax_in_flight = 0\n", "lookup[0].max_in_flight: must be at least 1"),
+        ("[[lookup]]\ntimeout = \"0s\"\n", "lookup[0].timeout: must be at least 1ms"),
+        (
+            "[[lookup]]\ntimeout = \"5ms\"\n",
+            "lookup[0].linger: must be shorter than lookup[0].timeout, or nobody waits long enough",
+        ),
+        ("[cache]\nttl = \"500years\"\n", "cache.ttl: must be at most 365days"),
+    ]);
+    accepted("[cache]\ncapacity = \"0B\"\nttl = \"0s\"\n[[lookup]]\nlinger = \"0s\"\ninterval = \"1ms\"\n", &[]);
+}
+
+#[test]
+fn a_year_is_spelled_in_days() {
+    // The sentence above depends on it: humantime's year is a quarter of a day longer.
+    assert_eq!(
+        super::super::value::format_duration(std::time::Duration::from_secs(365 * 86_400)),
+        "11months 30days 4h 19m 12s"
+    );
+}
+
+#[test]
+fn the_two_listeners_may_not_share_an_address() {
+    let line = "server.admin_listen: must not be the address of server.listen";
+    each_is_refused(&[
+        ("[server]\nlisten = \"127.0.0.1:9090\"\n", line),
+        ("[server]\nlisten = \"0.0.0.0:9090\"\n", line),
+    ]);
+    accepted("[server]\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n", &[]);
+    accepted("[server]\nlisten = \"127.0.0.2:9090\"\n", &[]);
+}
+
+#[test]
+fn two_lookups_may_not_answer_the_same_requests() {
+    let batchlist = "/api/audience/user/tag/batchlist";
+    let key = "key = [{ list = \"a\", record = [\"b\"] }]";
+    for (first, second) in [
+        (batchlist.to_owned(), batchlist.to_owned()),
+        (batchlist.to_owned(), batchlist.to_uppercase()),
+        (batchlist.to_owned(), format!("{batchlist}/")),
+        // The base path may be given or left out.
+        (batchlist.to_owned(), format!("/api/open{batchlist}")),
+    ] {
+        let text = format!("[[lookup]]\npath = \"{first}\"\n{key}\n[[lookup]]\npath = \"{second}\"\n{key}\n");
+        assert_eq!(refused(&text, &[]), ["lookup[1].path: answers the same requests as lookup[0].path"]);
+    }
+}
+
+#[test]
+fn a_lookup_path_is_a_path_with_a_shape() {
+    each_is_refused(&[
+        ("[[lookup]]\npath = \"a\"\n", "lookup[0].path: must start with /"),
+        ("[[lookup]]\npath = \"/a?b\"\n", "lookup[0].path: must be a path alone, without query or fragment"),
+        (
+            "[[lookup]]\npath = \"/own\"\n",
+            "lookup[0].path: has no built-in shape: say with [[lookup.key]] which lists it takes",
+        ),
+        (
+            "[[lookup]]\n[[lookup.key]]\nrecord = [\"a.b\"]\n",
+            "lookup[0].key[0].list: is required\n\
+             lookup[0].key[0].record[0]: must be a record path: `field` or `list[].field`",
+        ),
+        (
+            "[[lookup]]\nkey = [{ list = \"a\" }]\n",
+            "lookup[0].key[0].record: is required: where does a record carry the key?",
+        ),
+        (
+            "[[lookup]]\nkey = [{ list = \"a\", record = [\"b\"], type = \"int\" }]\n",
+            "lookup[0].key[0].type: must be one of \"int64\", \"string\"",
+        ),
+        (
+            "[[lookup]]\nkey = [{ list = \"a\", record = [\"b\"] }, { list = \"a\", record = [\"c\"] }]\n",
+            "lookup[0].key[1].list: names the same list as lookup[0].key[0].list",
+        ),
+    ]);
+}
+
+#[test]
+fn there_are_at_most_255_lookups_and_255_lists() {
+    let keys = |count: usize| {
+        (0..count).fold(String::new(), |text, n| text + &format!("{{ list = \"l{n}\", record = [\"r{n}\"] }},"))
+    };
+    let lookups = |count: usize| {
+        let one = |n| format!("[[lookup]]\npath = \"/own/{n}\"\nkey = [{}]\n", keys(1));
+        (0..count).map(one).collect::<String>()
+    };
+    assert_eq!(accepted(&lookups(255), &[]).lookups.len(), 255);
+    assert_eq!(refused(&lookups(256), &[]), ["lookup: must have at most 255 elements"]);
+    assert_eq!(accepted(&format!("[[lookup]]\nkey = [{}]", keys(255)), &[]).lookups[0].shape.lists.len(), 255);
+    let refused = refused(&format!("[[lookup]]\nkey = [{}]", keys(256)), &[]);
+    assert_eq!(refused, ["lookup[0].key: must have at most 255 elements"]);
+}
+
+#[test]
+fn a_credential_is_at_least_one_header_of_the_callers() {
+    let header = |names: &str| format!("[upstream.credentials]\nforward_headers = [{names}]\n");
+    for (names, line) in [
+        ("", ": must name at least one header: it is what tells callers apart"),
+        ("\"x-token\", \"X-Token\"", ": names a header twice"),
+        ("\"x token\"", "[0]: must be the name of a header"),
+        ("\"x-token\", \"Host\"", "[1]: must not be a header that belongs to one connection or message"),
+    ] {
+        // The table upstream is opened below its own child, which TOML allows.
+        assert_eq!(refused(&header(names), &[]), [format!("upstream.credentials.forward_headers{line}")]);
+    }
+}
+
+#[test]
+fn what_is_not_built_yet_is_refused_one_problem_for_each() {
+    let text = r#"
+        [server]
+        tls = { cert = "a", key = "b" }
+        [clients]
+        tokens_file = "a"
+        header = "b"
+        [upstream.credentials]
+        mode = "managed"
+        [[passthrough.limit]]
+        path = "/a"
+        [[passthrough.limit]]
+        path = "/b"
+    "#;
+    let env = [("GATEWAY_UPSTREAM__CREDENTIALS__INSTANCE_SECRET", "hunter2"), ("GATEWAY_CLIENTS__HEADER", "hunter2")];
+    assert_eq!(
+        refused(text, &env),
+        [
+            "server.tls: TLS for callers is not built yet: leave it out",
+            "upstream.credentials.mode: a credential of the gateway's own is not built yet: leave it out",
+            "passthrough.limit: a limit for a passed-through path is not built yet: leave it out",
+            "clients: telling callers apart by token is not built yet: leave it out",
+            "GATEWAY_CLIENTS__HEADER: telling callers apart by token is not built yet: leave it out",
+            "GATEWAY_UPSTREAM__CREDENTIALS__INSTANCE_SECRET: a credential of the gateway's own is not built yet: \
+             leave it out",
+        ]
+    );
+}
+
+#[test]
+fn a_file_is_read_and_one_that_cannot_be_is_a_problem() {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let path = file.path().to_owned();
+    file.write_all(MINIMAL.as_bytes()).expect("room for a line");
+    assert_eq!(Config::load(&path, pairs(&[])), Ok(accepted("", &[])));
+    file.write_all(b"base_url =\n").expect("room for a line");
+    let problems = Config::load(&path, pairs(&[])).expect_err("no TOML").to_string();
+    assert!(problems.starts_with(&format!("{}, line 3: is not TOML: ", path.display())), "{problems}");
+    drop(file);
+    let problems = Config::load(&path, pairs(&[])).expect_err("no file").to_string();
+    assert!(problems.starts_with(&format!("{}: cannot be read: ", path.display())), "{problems}");
+}
