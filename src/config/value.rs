@@ -128,9 +128,26 @@ fn within<T: PartialOrd + Copy>(range: &RangeInclusive<T>, value: T, show: impl 
     }
 }
 
-/// A duration as [`duration`] reads it.
+/// A duration as [`duration`] reads it. humantime's own display counts in its average months of 30.44 days.
 pub(super) fn format_duration(value: Duration) -> String {
-    humantime::format_duration(value).to_string()
+    const UNITS: [(u128, &str); 7] = [
+        (86_400_000_000_000, "d"),
+        (3_600_000_000_000, "h"),
+        (60_000_000_000, "m"),
+        (1_000_000_000, "s"),
+        (1_000_000, "ms"),
+        (1_000, "us"),
+        (1, "ns"),
+    ];
+    let mut rest = value.as_nanos();
+    let mut parts = Vec::new();
+    for (unit, name) in UNITS {
+        if rest >= unit {
+            parts.push(format!("{}{name}", rest / unit));
+            rest %= unit;
+        }
+    }
+    if parts.is_empty() { "0s".to_owned() } else { parts.join(" ") }
 }
 
 /// A size as [`size`] reads it, in the largest unit that loses nothing.

@@ -4,11 +4,11 @@ use std::io::Write as _;
 
 use super::*;
 
-/// Asserts that each text has exactly the one problem that is written beside it.
+/// Asserts that each text has exactly the problems that are written beside it.
 #[track_caller]
 fn each_is_refused(rows: &[(&str, &str)]) {
     for (text, line) in rows {
-        assert_eq!(refused(text, &[]), [*line], "{text}");
+        assert_eq!(refused(text, &[]).join("\n"), *line, "{text}");
     }
 }
 
@@ -99,7 +99,7 @@ fn a_section_of_the_wrong_form_is_refused() {
 fn a_limit_that_makes_no_sense_is_refused() {
     each_is_refused(&[
         ("[server]\nheader_timeout = \"0s\"\n", "server.header_timeout: must be at least 1ms"),
-        ("[server]\nidle_timeout = \"2days\"\n", "server.idle_timeout: must be at most 1day"),
+        ("[server]\nidle_timeout = \"2days\"\n", "server.idle_timeout: must be at most 1d"),
         ("[server]\nmax_body = \"0B\"\n", "server.max_body: must be at least 1B"),
         ("[server]\nmax_body = \"2TiB\"\n", "server.max_body: must be at most 1024GiB"),
         ("[server]\nmax_connections = 1000000000\n", "server.max_connections: must be at most 100000000"),
@@ -113,18 +113,9 @@ fn a_limit_that_makes_no_sense_is_refused() {
             "[[lookup]]\ntimeout = \"5ms\"\n",
             "lookup[0].linger: must be shorter than lookup[0].timeout, or nobody waits long enough",
         ),
-        ("[cache]\nttl = \"500years\"\n", "cache.ttl: must be at most 365days"),
+        ("[cache]\nttl = \"500years\"\n", "cache.ttl: must be at most 365d"),
     ]);
     accepted("[cache]\ncapacity = \"0B\"\nttl = \"0s\"\n[[lookup]]\nlinger = \"0s\"\ninterval = \"1ms\"\n", &[]);
-}
-
-#[test]
-fn a_year_is_spelled_in_days() {
-    // The sentence above depends on it: humantime's year is a quarter of a day longer.
-    assert_eq!(
-        super::super::value::format_duration(std::time::Duration::from_secs(365 * 86_400)),
-        "11months 30days 4h 19m 12s"
-    );
 }
 
 #[test]
