@@ -207,10 +207,7 @@ impl Section<'_> {
     }
 
     fn at(&self, key: &str) -> String {
-        let bare = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-[]".contains(&byte));
-        // A quoted key may hold anything, line breaks included.
-        let key = if bare && !key.is_empty() { key.to_owned() } else { format!("{key:?}") };
-        if self.path.is_empty() { key } else { format!("{}.{key}", self.path) }
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
     }
 
     fn know(&mut self, key: &str) {
@@ -221,7 +218,7 @@ impl Section<'_> {
     /// Whatever was not taken by now is nobody's.
     fn leftovers(&mut self) {
         for (key, _) in std::mem::take(&mut self.table) {
-            let at = self.at(&key);
+            let at = self.at(&quoted(&key));
             let generic = without_indices(&at);
             let sentence = not_built::refusal(&generic).unwrap_or_else(|| self.unknown(&key));
             self.reader.problems.add(at, sentence);
@@ -240,6 +237,12 @@ impl Section<'_> {
             |meant| format!("is not a configuration key; did you mean {meant}?"),
         )
     }
+}
+
+/// A user's own key as it would have to be written: one in quotes may hold anything, line breaks included.
+fn quoted(key: &str) -> String {
+    let bare = !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    if bare { key.to_owned() } else { format!("{key:?}") }
 }
 
 /// `lookup[0].interval` as `lookup[].interval`.
