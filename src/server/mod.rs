@@ -1,5 +1,45 @@
-//! Server.
-use std::time::Duration;
+//! Accepts connections and speaks HTTP/1.1 on them: limits, timeouts and graceful shutdown around any tower service.
+//!
+//! It knows nothing of lookups: it never binds, never reads configuration, never installs a signal handler.
+//!
+//! - **One task per connection**, all in one `JoinSet` owned by the future that [`serve`] returns: dropping that future
+//!   ends every connection, and a finished one is reaped at once.
+//! - **A connection over the limit** is told 503 and closed; how many are being told at once has a limit too.
+//! - **Waiting has a limit** in every state (`patience.rs`): for a head, between requests, for a peer that does not read
+//!   its answer, for the close. Only a request that the service is working on may take its time: that is the service's
+//!   affair, and so is a request body that does not arrive.
+//! - **An ordinary request costs the timeouts** one reading of the clock, no allocation and no timer operation.
+//! - **Draining** finishes what is under way and closes the rest at once. The grace deadline is the caller's: it drops
+//!   the future.
+//! - **A panic in the service** ends its connection, nothing else.
+//! - A half-closed client still gets its answer. The price: a caller that hangs up while its request is under way is
+//!   noticed only when the answer is written.
+
+mod activity;
+mod alarm;
+mod connection;
+mod drain;
+pub mod duplex;
+mod goodbye;
+mod listener;
+mod patience;
+mod stats;
+#[cfg(test)]
+mod tests;
+mod watched;
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use http::{Request, Response};
+use hyper::body::{Body, Incoming};
+use tokio::task::{JoinError, JoinSet};
+use tower::{BoxError, Service};
+
+use self::{connection::Terms, drain::Drain, goodbye::Goodbyes, listener::Acceptor};
+pub use self::{
+    listener::{Listener, Peer},
+    stats::Stats,
+};
 
 /// The limits of a listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -8,6 +48,110 @@ pub struct Config {
     pub max_connections: usize,
     /// A client must finish its headers within this.
     pub header_timeout: Duration,
-    /// A connection with nothing under way is closed after this.
+    /// A connection with nothing under way is closed after this, and so is one whose peer takes no byte of its answer.
     pub idle_timeout: Duration,
+}
+
+/// Serves `service` on what `listener` accepts until `shutdown` resolves and every connection is gone.
+///
+/// Dropping the future aborts what is left. Each connection gets a clone of the service and each request a [`Peer`]
+/// among its extensions. To watch the counters, or to share one limit between several listeners, make a [`Server`].
+pub async fn serve<L, S, B>(listener: L, service: S, config: Config, shutdown: impl Future<Output = ()>)
+where
+    L: Listener,
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    Server::new(config).serve(listener, service, shutdown).await;
+}
+
+/// A server's limits and counters; its clones share both, `max_connections` included.
+#[derive(Clone, Debug)]
+pub struct Server {
+    config: Config,
+    stats: Arc<Stats>,
+    goodbyes: Goodbyes,
+}
+
+impl Server {
+    /// A server that has no connection yet.
+    #[must_use]
+    pub fn new(config: Config) -> Self {
+        Self { config, stats: Arc::default(), goodbyes: Goodbyes::new() }
+    }
+
+    /// The counters, to be read at any time.
+    #[must_use]
+    pub fn stats(&self) -> Arc<Stats> {
+        Arc::clone(&self.stats)
+    }
+
+    /// What [`serve`] does.
+    pub async fn serve<L, S, B>(self, listener: L, service: S, shutdown: impl Future<Output = ()>)
+    where
+        L: Listener,
+        S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
+            + Clone
+            + Send
+            + 'static,
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        let (begin_drain, drain) = drain::signal();
+        let mut acceptor = Acceptor::new(listener);
+        let mut connections = JoinSet::new();
+        let mut shutdown = pin!(shutdown);
+        loop {
+            tokio::select! {
+                biased;
+                // First, so that no flood of connections can hold off the end.
+                () = &mut shutdown => break,
+                // Ended connections are reaped as they end, so that the set holds live ones only.
+                Some(ended) = connections.join_next() => report(ended),
+                // Cancelled by the others without loss: the acceptor keeps its place.
+                (io, peer) = acceptor.accept() => {
+                    self.admit(&mut connections, io, peer, (service.clone(), drain.clone()));
+                }
+            }
+        }
+        // What the kernel still had in its queue is refused by the closing of the socket.
+        drop(acceptor);
+        begin_drain.now();
+        while let Some(ended) = connections.join_next().await {
+            report(ended);
+        }
+    }
+
+    /// Serves the connection, or tells it that there are too many, or just closes it.
+    fn admit<Io, S, B>(&self, connections: &mut JoinSet<()>, io: Io, peer: Peer, (service, drain): (S, Drain))
+    where
+        Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
+            + Clone
+            + Send
+            + 'static,
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        if let Some(open) = self.stats.admit(self.config.max_connections) {
+            let terms = Terms::from(&self.config);
+            connections.spawn(async move {
+                connection::serve((io, peer), service, terms, drain).await;
+                drop(open);
+            });
+        } else if let Some(turn) = self.goodbyes.turn() {
+            connections.spawn(async move {
+                goodbye::overloaded((io, peer), drain).await;
+                drop(turn);
+            });
+        }
+    }
+}
+
+/// Logs a connection that ended by a panic, without the payload: it may quote what a caller sent.
+fn report(ended: Result<(), JoinError>) {
+    if ended.is_err_and(|error| error.is_panic()) {
+        tracing::error!("the service panicked; its connection is closed");
+    }
 }

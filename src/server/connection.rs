@@ -1,0 +1,145 @@
+//! One connection, from its acceptance to its close.
+//!
+//! hyper speaks HTTP. Around each of its turns this looks at three things, each for the price of a few loads: whether
+//! the server is draining, what the connection is waiting for, and whether it has waited too long.
+
+use std::{
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use http::{Request, Response};
+use hyper::{
+    body::{Body, Incoming},
+    server::conn::http1,
+    service::{HttpService, service_fn},
+};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tower::{BoxError, Service, ServiceExt};
+
+use super::{
+    Config, Peer,
+    activity::{Activity, Answer, InFlight, Stage},
+    alarm::Alarm,
+    drain::Drain,
+    goodbye,
+    patience::Patience,
+    watched::Watched,
+};
+use crate::{clock, error::Refusal};
+
+/// What a connection may do.
+#[derive(Clone, Debug)]
+pub(super) struct Terms {
+    /// How long it may take over a head.
+    pub(super) header_timeout: Duration,
+    /// How long it may have nothing under way, or not read its answer.
+    pub(super) idle_timeout: Duration,
+    /// Whether it may send a second request.
+    pub(super) keep_alive: bool,
+}
+
+impl From<&Config> for Terms {
+    fn from(config: &Config) -> Self {
+        Self { header_timeout: config.header_timeout, idle_timeout: config.idle_timeout, keep_alive: true }
+    }
+}
+
+/// Serves one connection until it is closed by either side.
+pub(super) async fn serve<Io, S, B>((io, peer): (Io, Peer), service: S, terms: Terms, drain: Drain)
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
+        + Clone
+        + Send
+        + 'static,
+    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+{
+    let activity = Activity::new();
+    let requests = Arc::clone(&activity);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let in_flight = InFlight::begin(&requests);
+        request.extensions_mut().insert(peer);
+        let response = service.clone().oneshot(request);
+        async move { Ok::<_, S::Error>(response.await?.map(|body| Answer::new(body, in_flight))) }
+    });
+    let io = TokioIo::new(Watched::new(io, Arc::clone(&activity)));
+    let http = http1::Builder::new().half_close(true).keep_alive(terms.keep_alive).serve_connection(io, service);
+    let patience = Patience::new(terms.header_timeout, terms.idle_timeout, clock::now());
+    let alarm = Alarm::new(clock::now() + terms.header_timeout);
+    let mut connection = Connection { http, activity, patience, alarm, drain, draining: false };
+
+    match poll_fn(|cx| connection.poll(cx)).await {
+        Ending::Closed(Ok(())) => {}
+        // hyper's sentence only: what it wraps may quote what a caller sent.
+        Ending::Closed(Err(error)) => tracing::debug!(%error, "a connection ended early"),
+        Ending::Expired(stage) => {
+            tracing::debug!(reason = stage.as_str(), "a connection took too long");
+            if stage == Stage::Head {
+                let io = connection.http.into_parts().io.into_inner().into_inner();
+                goodbye::tell(io, &Refusal::RequestTimeout).await;
+            }
+        }
+    }
+}
+
+/// Why a connection is over.
+enum Ending {
+    /// By HTTP's rules, or by an error on the way.
+    Closed(hyper::Result<()>),
+    /// It waited for too long in this stage.
+    Expired(Stage),
+}
+
+/// A connection being served.
+struct Connection<Io, S: HttpService<Incoming>> {
+    http: http1::Connection<TokioIo<Watched<Io>>, S>,
+    activity: Arc<Activity>,
+    patience: Patience,
+    alarm: Alarm,
+    drain: Drain,
+    /// Whether hyper has been told that the server is draining.
+    draining: bool,
+}
+
+impl<Io, S, B> Connection<Io, S>
+where
+    Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: HttpService<Incoming, ResBody = B, Error: Into<BoxError>>,
+    B: Body<Error: Into<BoxError>> + 'static,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Ending> {
+        // hyper first: a request that has arrived by now is served, whatever is decided below.
+        if let Poll::Ready(result) = Pin::new(&mut self.http).poll(cx) {
+            return Poll::Ready(Ending::Closed(result));
+        }
+        if !self.draining && self.drain.has_begun(cx) {
+            self.draining = true;
+            if let Poll::Ready(result) = self.close(cx) {
+                return Poll::Ready(Ending::Closed(result));
+            }
+        }
+        let deadline = self.patience.observe(self.activity.progress(), clock::now);
+        if self.alarm.poll(cx, deadline).is_pending() {
+            return Poll::Pending;
+        }
+        if self.patience.stage() == Stage::Idle {
+            // The peer gets an orderly end; if even that has to wait, it is dropped.
+            let _ = self.close(cx);
+        }
+        Poll::Ready(Ending::Expired(self.patience.stage()))
+    }
+
+    /// Closes the connection at once if nothing is under way, else after the answer.
+    fn close(&mut self, cx: &mut Context<'_>) -> Poll<hyper::Result<()>> {
+        if matches!(self.activity.progress().stage, Stage::Fresh | Stage::Idle) {
+            self.activity.part();
+        }
+        Pin::new(&mut self.http).graceful_shutdown();
+        Pin::new(&mut self.http).poll(cx)
+    }
+}
