@@ -1,0 +1,123 @@
+//! How long a connection may go on waiting.
+
+use super::*;
+
+#[tokio::test(start_paused = true)]
+async fn a_new_connection_that_sends_nothing_is_closed_after_the_header_timeout() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect().await;
+    assert_eq!(client.rest().await, "");
+    assert_eq!(client.age(), HEADER_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_trickles_is_cut_with_408() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect().await;
+    for byte in ["G", "E", "T", " ", "/"] {
+        tokio::time::sleep(HEADER_TIMEOUT / 6).await;
+        client.send(byte).await;
+    }
+    let answer = client.answer().await;
+    assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n") && answer.contains("connection: close"), "{answer}");
+    assert!(answer.contains(r#""errorCode":"REQUEST_TIMEOUT""#), "{answer}");
+    assert_eq!(client.rest().await, "");
+    assert_eq!(client.age(), HEADER_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_in_pieces_is_served_when_it_is_complete_in_time() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect().await;
+    for piece in ["GET / HT", "TP/1.1\r\nhost: ", "test\r\n\r\n"] {
+        tokio::time::sleep(HEADER_TIMEOUT / 4).await;
+        client.send(piece).await;
+    }
+    assert!(client.answer().await.ends_with("hello"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_later_head_is_cut_too_counted_from_its_first_byte() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect_idle().await;
+    let quiet = IDLE_TIMEOUT - Duration::from_secs(1);
+    tokio::time::sleep(quiet).await;
+    client.send("GET / HT").await;
+    assert!(client.answer().await.starts_with("HTTP/1.1 408"));
+    assert_eq!(client.age(), quiet + HEADER_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_kept_for_the_idle_timeout_though_the_header_timeout_is_shorter() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect_idle().await;
+    for _ in 0..3 {
+        tokio::time::sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+        client.ask("/").await;
+        assert!(client.answer().await.ends_with("hello"));
+    }
+    let before = client.age();
+    assert_eq!(client.rest().await, "");
+    assert_eq!(client.age() - before, IDLE_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_under_way_is_left_alone() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect().await;
+    client.ask("/slow").await;
+    assert!(client.answer().await.ends_with("slow"));
+    assert_eq!(client.age(), SLOW);
+    // And the idle timeout counts from its end.
+    assert_eq!(client.rest().await, "");
+    assert_eq!(client.age(), SLOW + IDLE_TIMEOUT);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_body_may_take_its_time() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect().await;
+    client.send("POST /echo HTTP/1.1\r\nhost: test\r\ncontent-length: 4\r\n\r\nbo").await;
+    tokio::time::sleep(IDLE_TIMEOUT * 2).await;
+    client.send("dy").await;
+    assert!(client.answer().await.ends_with("body"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_stops_reading_its_answer_is_cut() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect().await;
+    client.ask("/large").await;
+    settle().await;
+    tokio::time::sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+    assert_eq!(fixture.stats.open(), 1);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(fixture.stats.open(), 0);
+    assert!(client.rest().await.len() < LARGE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_slowly_but_reads_gets_all_of_its_answer() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect().await;
+    client.ask("/large").await;
+    let mut piece = vec![0; 64 << 10];
+    let mut read = 0;
+    while read < LARGE {
+        tokio::time::sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+        read += client.io.read(&mut piece).await.expect("the connection is open");
+    }
+    client.ask("/").await;
+    assert!(client.answer().await.ends_with("hello"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_close_does_not_wait_long_for_the_peers() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect().await;
+    client.send("POST /upload HTTP/1.1\r\nhost: test\r\ncontent-length: 1000000\r\n\r\nxx").await;
+    assert!(client.rest().await.starts_with("HTTP/1.1 413"));
+    assert_eq!((client.age(), fixture.stats.open()), (Duration::ZERO, 1));
+    tokio::time::sleep(crate::server::patience::LINGER * 2).await;
+    assert_eq!(fixture.stats.open(), 0);
+}
