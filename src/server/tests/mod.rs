@@ -6,12 +6,18 @@ mod requests;
 mod shutdown;
 mod timeouts;
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt, Either, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream},
     sync::oneshot,
@@ -27,7 +33,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
 /// How long the service takes over `/slow`: longer than any timeout.
 const SLOW: Duration = Duration::from_secs(200);
-/// Bytes of the answer of `/large`: more than hyper buffers.
+/// Bytes of the answer of `/whole` and `/pieces`: more than hyper and the stream buffer.
 const LARGE: usize = 4 << 20;
 
 /// A running server.
@@ -84,7 +90,7 @@ fn start<L: Listener + 'static>(listener: L, max_connections: usize) -> (Arc<Sta
     (stats, stop, running)
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, BoxError> {
+async fn answer(request: Request<Incoming>) -> Result<Response<Either<Full<Bytes>, Pieces>>, BoxError> {
     let peer = *request.extensions().get::<Peer>().expect("every request has its peer");
     let mut status = StatusCode::OK;
     let body = match request.uri().path() {
@@ -95,7 +101,8 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Box
             tokio::time::sleep(SLOW).await;
             Bytes::from("slow")
         }
-        "/large" => Bytes::from(vec![b'x'; LARGE]),
+        "/whole" => Bytes::from(vec![b'x'; LARGE]),
+        "/pieces" => return Ok(Response::new(Either::Right(Pieces { left: LARGE }))),
         "/panic" => panic!("the service panics because the test asks for it"),
         "/error" => return Err("the service fails because the test asks for it".into()),
         // Answers without reading the body.
@@ -104,9 +111,32 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Box
             Bytes::from("too large")
         }
     };
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Either::Left(Full::new(body)));
     *response.status_mut() = status;
     Ok(response)
+}
+
+/// A body in pieces: it is not given to hyper whole, so that its request stays under way until it is read.
+struct Pieces {
+    left: usize,
+}
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        const PIECE: Bytes = Bytes::from_static(&[b'x'; 16 << 10]);
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= PIECE.len();
+        Poll::Ready(Some(Ok(Frame::data(PIECE))))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left as u64)
+    }
 }
 
 /// One end of a connection that speaks plain text.
