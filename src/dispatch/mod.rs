@@ -1,5 +1,39 @@
-//! Dispatch.
+//! The heart: callers wait on keys, never on requests; one worker decides, at the moment a slot opens, which keys ride.
+//!
+//! [`queue`] (what waits, for whom), [`compose`] and [`share`] (who rides), [`pacer`] (when), [`absence`] (what an answer
+//! without a record proves) and [`promise`] (how long it will take) are pure. [`worker`] is the one task that drives
+//! them. [`Handle`] is what callers hold: its methods are synchronous and lock the state for one step; no lock is held
+//! across an `.await`.
+//!
+//! Invariants:
+//! 1. Starts of upstream requests are at least one interval apart: retries, refreshes and probes included; after a stall
+//!    there is no burst.
+//! 2. A key is in at most one of queued, held, in flight. It goes upstream once however many wait for it.
+//! 3. Every waiter is answered exactly once. A caller that leaves removes only itself; no caller's future owns
+//!    anybody's fetch.
+//! 4. The cache is written before anyone is woken. A refusal, an error or an unattributable answer is never written.
+//! 5. Absence is only believed from a request that can prove it.
+//! 6. Keys of two scopes never share a batch.
+//! 7. Every queue, batch, wait and retry has a limit; reaching it is an answer to somebody and a count in a metric.
+
+pub mod absence;
+mod compose;
+pub mod entry;
+mod handle;
+pub mod pacer;
+mod promise;
+pub mod queue;
+mod share;
+pub mod ticket;
+mod worker;
+
 use std::time::Duration;
+
+pub use self::{
+    handle::{Handle, Refused, Status, Waiting, Wanted},
+    ticket::{Client, Failure, Outcome},
+    worker::{Ask, Asking, Worker},
+};
 
 /// What is known of requests that carry several lists.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

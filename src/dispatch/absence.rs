@@ -1,0 +1,134 @@
+//! When "there is no such customer" may be believed of a request that carried several lists.
+//!
+//! Nobody has written down what several lists in one request mean: their union, only the first that is not empty, or
+//! the intersection. A record that comes back is true in any case; absence is only as good as the union. Rules:
+//! - **One list** in the request: absence is believed.
+//! - **Proof.** An answer in which one record is explained by list A alone and another by list B alone is neither an
+//!   intersection nor only the first list: the pair A, B is proved. Absence is believed when every pair in the request is.
+//! - **Until then** a key without a record is asked again with its own list only.
+//! - **Refutation.** If that finds it after all, the lists are not a union: from then on each rides alone, until
+//!   [`FORGET`] has passed (the customer may have been created in between).
+
+use std::time::Duration;
+
+use super::MixedLists;
+use crate::{clock::Instant, key::Kind};
+
+/// How long a refutation holds before lists are mixed again.
+const FORGET: Duration = Duration::from_secs(600);
+
+/// What is known of a pair of lists.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Pair {
+    Unknown,
+    Proved,
+    Refuted(Instant),
+}
+
+/// What has been learned of mixed requests on one lookup path.
+pub struct Absence {
+    setting: MixedLists,
+    lists: usize,
+    /// One entry per pair of lists; the lower kind times `lists` plus the higher.
+    pairs: Vec<Pair>,
+}
+
+impl Absence {
+    /// Nothing is known yet, beyond what the configuration says.
+    #[must_use]
+    pub fn new(setting: MixedLists, lists: usize) -> Self {
+        Self { setting, lists, pairs: vec![Pair::Unknown; lists * lists] }
+    }
+
+    /// Whether lists may be mixed in one request at all.
+    #[must_use]
+    pub fn may_mix(&self, now: Instant) -> bool {
+        let refuted = |pair: &Pair| matches!(pair, Pair::Refuted(at) if now.saturating_duration_since(*at) < FORGET);
+        match self.setting {
+            MixedLists::Union => true,
+            MixedLists::Never => false,
+            MixedLists::Auto => !self.pairs.iter().any(refuted),
+        }
+    }
+
+    /// Whether absence is believed of a request that carried these kinds.
+    #[must_use]
+    pub fn is_believed(&self, kinds: &[Kind]) -> bool {
+        kinds.len() < 2 || self.setting == MixedLists::Union || {
+            let mut pairs = kinds.iter().flat_map(|&one| kinds.iter().map(move |&other| (one, other)));
+            pairs.all(|(one, other)| one == other || self.pairs[self.position(one, other)] == Pair::Proved)
+        }
+    }
+
+    /// An answer came in which each of these kinds explained a record that no other kind explains.
+    pub fn observe_exclusive(&mut self, exclusive: &[bool]) {
+        for one in 0..self.lists {
+            for other in one + 1..self.lists {
+                if exclusive[one] && exclusive[other] {
+                    self.pairs[one * self.lists + other] = Pair::Proved;
+                }
+            }
+        }
+    }
+
+    /// A key that a mixed request did not find was found when its list was asked alone.
+    pub fn observe_missed(&mut self, kind: Kind, now: Instant) {
+        for other in (0..=u8::MAX).map(Kind).take(self.lists).filter(|other| *other != kind) {
+            let position = self.position(kind, other);
+            self.pairs[position] = Pair::Refuted(now);
+        }
+    }
+
+    fn position(&self, one: Kind, other: Kind) -> usize {
+        one.min(other).index() * self.lists + one.max(other).index()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: Kind = Kind(0);
+    const THIRD: Kind = Kind(1);
+    const PHONE: Kind = Kind(2);
+
+    #[test]
+    fn absence_is_believed_of_one_list_and_of_several_once_each_pair_is_proved() {
+        let mut absence = Absence::new(MixedLists::Auto, 3);
+        assert!(absence.is_believed(&[PHONE]));
+        assert!(!absence.is_believed(&[ID, PHONE]));
+        absence.observe_exclusive(&[true, false, true]);
+        assert!(absence.is_believed(&[ID, PHONE]));
+        assert!(!absence.is_believed(&[ID, THIRD, PHONE]));
+        absence.observe_exclusive(&[true, true, false]);
+        absence.observe_exclusive(&[false, true, true]);
+        assert!(absence.is_believed(&[ID, THIRD, PHONE]));
+    }
+
+    #[test]
+    fn records_of_one_list_prove_nothing() {
+        let mut absence = Absence::new(MixedLists::Auto, 3);
+        absence.observe_exclusive(&[true, false, false]);
+        assert!(!absence.is_believed(&[ID, PHONE]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_missed_in_company_ends_the_mixing_for_a_while() {
+        let now = crate::clock::now();
+        let mut absence = Absence::new(MixedLists::Auto, 3);
+        assert!(absence.may_mix(now));
+        absence.observe_missed(PHONE, now);
+        assert!(!absence.may_mix(now));
+        assert!(absence.may_mix(now + FORGET));
+        assert!(!absence.is_believed(&[ID, PHONE]), "and nothing is proved after it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_configuration_has_the_last_word() {
+        let now = crate::clock::now();
+        let mut union = Absence::new(MixedLists::Union, 3);
+        union.observe_missed(PHONE, now);
+        assert!(union.may_mix(now) && union.is_believed(&[ID, PHONE]));
+        assert!(!Absence::new(MixedLists::Never, 3).may_mix(now));
+    }
+}

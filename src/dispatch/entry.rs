@@ -1,0 +1,119 @@
+//! What the queue knows of one key that is queued or under way.
+
+use std::collections::BTreeMap;
+
+use super::ticket::TicketId;
+use crate::{
+    clock::Instant,
+    key::{Key, Kind},
+};
+
+/// In what company a key may be asked for.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Need {
+    /// Any.
+    Company,
+    /// Only keys of its own list.
+    OneList,
+    /// Only keys of its own list, because a request with several lists did not find it.
+    Missed,
+    /// None: it is suspected of spoiling a request, or a record came that may be its own.
+    Alone,
+}
+
+/// Keys that may share a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) enum Lane {
+    /// Keys of all lists.
+    Mixed,
+    /// Keys of one list.
+    List(Kind),
+    /// One key.
+    Alone,
+}
+
+impl Lane {
+    pub(super) fn of(need: Need, kind: Kind) -> Self {
+        match need {
+            Need::Company => Self::Mixed,
+            Need::OneList | Need::Missed => Self::List(kind),
+            Need::Alone => Self::Alone,
+        }
+    }
+
+    /// Whether a key may ride in a batch of this lane.
+    pub(super) fn takes(self, need: Need, kind: Kind) -> bool {
+        match self {
+            Self::Mixed => need == Need::Company,
+            Self::List(own) => need != Need::Alone && kind == own,
+            Self::Alone => need == Need::Alone,
+        }
+    }
+}
+
+/// Why a key is asked for although nobody waits for it.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Background {
+    /// A stale answer was just given.
+    Refresh,
+    /// Its callers gave up; a retry will want it.
+    Abandoned,
+}
+
+/// A key's way through the queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Place {
+    /// Waiting to be chosen.
+    Queued,
+    /// In a batch that waits at the head of the queue.
+    Held,
+    /// In an upstream request.
+    InFlight,
+}
+
+/// One key's state.
+pub(super) struct Entry {
+    pub(super) place: Place,
+    pub(super) need: Need,
+    /// Failed attempts so far.
+    pub(super) attempts: u8,
+    /// When it was first asked for.
+    pub(super) since: Instant,
+    /// Who waits, and at which position of their ticket.
+    pub(super) waiters: BTreeMap<TicketId, usize>,
+    /// Who waits for a request that starts later than the one under way.
+    pub(super) later: BTreeMap<TicketId, usize>,
+    /// Its class and number there while nobody waits.
+    pub(super) background: Option<(Background, u64)>,
+}
+
+impl Entry {
+    pub(super) fn new(need: Need, since: Instant) -> Self {
+        Self {
+            place: Place::Queued,
+            need,
+            attempts: 0,
+            since,
+            waiters: BTreeMap::new(),
+            later: BTreeMap::new(),
+            background: None,
+        }
+    }
+}
+
+/// A batch that goes again before anything else.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) keys: Vec<Key>,
+    pub(super) lane: Lane,
+    pub(super) how: Again,
+}
+
+/// How a held batch goes again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Again {
+    /// It was asked too early: as it was, with its free places filled.
+    Filled,
+    /// It is half of a batch that was rejected: exactly as it is.
+    Exactly,
+}

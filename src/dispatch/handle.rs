@@ -1,0 +1,267 @@
+//! What callers hold of the dispatcher: submit keys, wait for them, look at the queue.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::sync::{Notify, oneshot};
+
+use super::{
+    Config,
+    absence::Absence,
+    entry::Need,
+    pacer::Pacer,
+    queue::{Order, Queue},
+    ticket::{Client, Outcome, TicketId},
+};
+use crate::{
+    clock::Instant,
+    key::{Key, Scope},
+    metrics::{DispatchMetrics, QueueGauges},
+};
+
+/// What became of each key of a lookup, in the order asked; none where nothing has yet.
+pub(super) type Outcomes = Box<[Option<Outcome>]>;
+
+/// How a caller is woken.
+pub(super) type Waker = oneshot::Sender<Outcomes>;
+
+/// Why a lookup is not let into the queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refused {
+    /// It would not be answered within its deadline; the wait that was computed.
+    TooLong(Duration),
+    /// The queue is full; in how long there will be room.
+    Full(Duration),
+    /// The upstream is down; when it is tried next.
+    Down(Duration),
+}
+
+/// What one lookup wants fetched.
+#[derive(Debug)]
+pub struct Wanted {
+    /// On whose behalf.
+    pub client: Client,
+    /// The keys, none of them twice, all of one scope.
+    pub keys: Vec<Key>,
+    /// Whether a request that is already under way does not count (RFC 9111, `no-cache`).
+    pub fresh: bool,
+    /// Until when the caller waits.
+    pub deadline: Instant,
+}
+
+/// What one dispatcher looks like at a moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The queue's figures.
+    pub queue: QueueGauges,
+    /// What a caller of one new key would be promised.
+    pub promised_wait: Duration,
+    /// Upstream requests under way.
+    pub in_flight: usize,
+    /// Whether the upstream counts as down.
+    pub down: bool,
+    /// Whether the last upstream request failed.
+    pub failing: bool,
+}
+
+/// Everything that callers and the worker share.
+pub(super) struct State {
+    pub(super) queue: Queue<Waker>,
+    pub(super) pacer: Pacer,
+    pub(super) absence: Absence,
+    /// The envelope of the last success, up to `"data":[`.
+    pub(super) envelope: Bytes,
+    /// How long the upstream takes to answer, smoothed.
+    pub(super) latency: Duration,
+    pub(super) in_flight: usize,
+    /// From when on nobody is waited for any more.
+    pub(super) drain_at: Option<Instant>,
+    /// Up to when slots have been counted as used or idle.
+    counted_until: Instant,
+}
+
+/// The state, and the bell that wakes the worker.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    pub(super) wake: Notify,
+    pub(super) config: Config,
+    pub(super) metrics: DispatchMetrics,
+}
+
+impl Shared {
+    pub(super) fn new(config: Config, lists: usize, metrics: DispatchMetrics, now: Instant) -> Self {
+        let state = State {
+            queue: Queue::new(config.max_batch_keys, config.max_pending_keys),
+            pacer: Pacer::new(config.interval, now),
+            absence: Absence::new(config.mixed_lists, lists),
+            envelope: Bytes::from_static(br#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":["#),
+            latency: Duration::ZERO,
+            in_flight: 0,
+            drain_at: None,
+            counted_until: now,
+        };
+        Self { state: Mutex::new(state), wake: Notify::new(), config, metrics }
+    }
+
+    /// For one step: never held across an `.await`.
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// What a new key needs: company where lists may be mixed.
+    fn need(&self, now: Instant) -> Need {
+        if self.absence.may_mix(now) { Need::Company } else { Need::OneList }
+    }
+
+    /// When the last of so many unsent keys would be answered if they came now.
+    fn promise(&mut self, now: Instant, client: Client, scope: Option<&Arc<Scope>>, unsent: usize) -> Duration {
+        let slots = self.queue.slots_until(client, scope, unsent);
+        let until_first =
+            if slots == 0 { Duration::ZERO } else { self.pacer.ready_at().saturating_duration_since(now) };
+        let further = u32::try_from(slots.saturating_sub(1)).unwrap_or(u32::MAX);
+        until_first + self.pacer.gap().saturating_mul(further) + self.latency
+    }
+
+    /// Counts the slots that passed unused since they were last counted.
+    pub(super) fn count_idle_slots(&mut self, now: Instant, metrics: &DispatchMetrics) {
+        let from = self.counted_until.max(self.pacer.ready_at());
+        let gap = self.pacer.gap();
+        let idle = now.saturating_duration_since(from).as_nanos() / gap.as_nanos().max(1);
+        let idle = u32::try_from(idle).unwrap_or(u32::MAX);
+        if idle > 0 && self.queue.work_since().is_none() {
+            metrics.slots_idle.inc_by(u64::from(idle));
+            self.counted_until = from + gap.saturating_mul(idle);
+        }
+    }
+}
+
+/// The dispatcher of one lookup path, as callers hold it.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl Handle {
+    /// Asks for the keys of one lookup.
+    ///
+    /// # Errors
+    /// When the queue is full, cannot make the deadline, or the upstream is down: nothing is waited for then.
+    pub fn submit(&self, now: Instant, wanted: Wanted) -> Result<Waiting, Refused> {
+        let Wanted { client, keys, fresh, deadline } = wanted;
+        let metrics = &self.shared.metrics;
+        let mut state = self.shared.state();
+        let need = state.need(now);
+        if state.pacer.is_down() && (state.in_flight > 0 || state.pacer.ready_at() > now) {
+            // Kept as something to probe with, and to be found when the upstream is back.
+            state.queue.refresh(now, keys, need);
+            metrics.rejected_outage.inc();
+            let wait = state.pacer.ready_at().saturating_duration_since(now);
+            return Err(Refused::Down(wait.max(self.shared.config.interval)));
+        }
+        let unsent = state.queue.unsent(&keys);
+        let promise = state.promise(now, client, keys.first().map(|key| &key.scope), unsent);
+        if now + promise > deadline {
+            metrics.rejected_deadline.inc();
+            return Err(Refused::TooLong(promise));
+        }
+        let count = keys.len();
+        let (waker, outcomes) = oneshot::channel();
+        let order = Order { client, keys, need, fresh, waker };
+        let Ok(submitted) = state.queue.submit(now, order) else {
+            metrics.rejected_full.inc();
+            return Err(Refused::Full(promise));
+        };
+        drop(state);
+        metrics.coalesced.inc_by(submitted.coalesced as u64);
+        self.shared.wake.notify_one();
+        let collapsed = submitted.coalesced == count;
+        Ok(Waiting { shared: Arc::clone(&self.shared), ticket: Some(submitted.ticket), outcomes, collapsed })
+    }
+
+    /// Queues stale keys to be refreshed behind the answer that was just given.
+    pub fn refresh(&self, now: Instant, keys: impl IntoIterator<Item = Key>) {
+        let mut state = self.shared.state();
+        let need = state.need(now);
+        let taken = state.queue.refresh(now, keys, need);
+        drop(state);
+        self.shared.metrics.refreshed.inc_by(taken as u64);
+        self.shared.wake.notify_one();
+    }
+
+    /// The envelope of the last success, up to `"data":[`, its members spelled as the upstream did.
+    #[must_use]
+    pub fn envelope(&self) -> Bytes {
+        self.shared.state().envelope.clone()
+    }
+
+    /// From `at` on nobody is waited for any more: whoever still waits then is told that the gateway shuts down.
+    pub fn drain(&self, at: Instant) {
+        self.shared.state().drain_at = Some(at);
+        self.shared.wake.notify_one();
+    }
+
+    /// What the dispatcher looks like now.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let mut state = self.shared.state();
+        state.count_idle_slots(now, &self.shared.metrics);
+        let promised_wait = state.promise(now, Client::Unknown, None, 1);
+        Status {
+            queue: QueueGauges { gap: state.pacer.gap(), ..state.queue.gauges(now) },
+            promised_wait,
+            in_flight: state.in_flight,
+            down: state.pacer.is_down(),
+            failing: state.pacer.is_probing(),
+        }
+    }
+}
+
+/// A lookup's place in the queue. Dropping it gives up the place, and nobody else's.
+pub struct Waiting {
+    shared: Arc<Shared>,
+    ticket: Option<TicketId>,
+    outcomes: oneshot::Receiver<Outcomes>,
+    collapsed: bool,
+}
+
+impl Waiting {
+    /// Whether every key was already under way for somebody else.
+    #[must_use]
+    pub fn is_collapsed(&self) -> bool {
+        self.collapsed
+    }
+
+    /// Waits until every key is decided or the deadline has passed. Keys that are not decided then stay queued.
+    pub async fn outcomes(mut self, deadline: Instant) -> Outcomes {
+        tokio::select! {
+            // Answers before the deadline: what has come is given even if both are due.
+            biased;
+            outcomes = &mut self.outcomes => {
+                self.ticket = None;
+                outcomes.unwrap_or_default()
+            }
+            () = tokio::time::sleep_until(deadline) => self.give_up().unwrap_or_default(),
+        }
+    }
+
+    fn give_up(&mut self) -> Option<Outcomes> {
+        let ticket = self.ticket.take()?;
+        let finished = self.shared.state().queue.cancel(ticket, crate::clock::now());
+        match finished {
+            Some(finished) => Some(finished.outcomes),
+            // It was finished between the two.
+            None => self.outcomes.try_recv().ok(),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        let _forgotten = self.give_up();
+    }
+}

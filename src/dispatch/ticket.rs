@@ -1,0 +1,89 @@
+//! What one lookup waits for: its keys, and what has become of each.
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use crate::{cache::Answer, clock::Instant, key::Key, upstream::verdict::PassedOn};
+
+/// On whose behalf keys are asked for: the unit of fairness.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub enum Client {
+    /// A caller known by its address.
+    Peer(IpAddr),
+    /// A caller without an address, as in a test.
+    Unknown,
+}
+
+/// What became of one key.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The upstream answered.
+    Answer(Arc<Answer>),
+    /// It did not.
+    Failed(Failure),
+}
+
+/// Why a key has no answer.
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// The upstream refused this very key: passed on as it came.
+    Refused(Arc<PassedOn>),
+    /// The upstream refused the credential: passed on as it came.
+    Unauthorized(Arc<PassedOn>),
+    /// The upstream kept failing; when to ask again.
+    Unavailable(Duration),
+    /// The gateway is draining and cannot wait any longer.
+    ShuttingDown,
+}
+
+impl Failure {
+    /// Whether it decides the whole lookup, so that there is no point in waiting for the other keys.
+    fn is_final(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::Unauthorized(_) | Self::ShuttingDown => true,
+            Self::Unavailable(_) => false,
+        }
+    }
+}
+
+/// Names a ticket; later ones are greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct TicketId(pub(super) u64);
+
+/// One lookup's keys in the queue. `W` is how the caller is woken.
+pub(super) struct Ticket<W> {
+    pub(super) client: Client,
+    pub(super) arrived: Instant,
+    /// The keys, none of them twice, all of one scope.
+    pub(super) keys: Box<[Key]>,
+    /// What became of each, in the order of `keys`.
+    pub(super) outcomes: Box<[Option<Outcome>]>,
+    pub(super) waker: W,
+}
+
+impl<W> Ticket<W> {
+    pub(super) fn new(client: Client, arrived: Instant, keys: Vec<Key>, waker: W) -> Self {
+        let outcomes = keys.iter().map(|_| None).collect();
+        Self { client, arrived, keys: keys.into(), outcomes, waker }
+    }
+
+    /// The keys that nothing has become of yet.
+    pub(super) fn open(&self) -> impl Iterator<Item = &Key> {
+        self.keys.iter().zip(&self.outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(key, _)| key)
+    }
+
+    /// Whether the caller has nothing more to wait for.
+    pub(super) fn is_done(&self) -> bool {
+        let decided =
+            |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Failed(failure)) if failure.is_final());
+        self.outcomes.iter().all(Option::is_some) || self.outcomes.iter().any(decided)
+    }
+}
+
+/// A ticket that is over: how its caller is woken, and with what.
+#[derive(Debug)]
+pub struct Finished<W> {
+    /// How the caller is woken.
+    pub waker: W,
+    /// What became of each key, in the order asked; none where nothing has yet.
+    pub outcomes: Box<[Option<Outcome>]>,
+}

@@ -1,0 +1,300 @@
+//! The one task that sends: it waits for work and for a slot, seals a batch, and applies what became of it.
+//!
+//! Fetches live in the worker's own task set: a caller that goes away takes none with it. The order of an answer is
+//! fixed: the cache is written, then everybody who waits is woken.
+
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+
+use tokio::task::{Id as TaskId, JoinError, JoinSet};
+use tracing::{info, warn};
+
+use super::{
+    Config,
+    entry::Need,
+    handle::{Handle, Shared, State, Waker},
+    queue::{Batch, Settled},
+    ticket::{Failure, Finished},
+};
+use crate::{
+    cache::{Cache, Said},
+    clock::{Instant, now},
+    metrics::DispatchMetrics,
+    record::Record,
+    shape::Shape,
+    upstream::verdict::{self, Success, Verdict},
+};
+
+/// How strongly the newest answer counts in the smoothed latency: one part in four.
+const LATENCY_PARTS: u32 = 4;
+
+/// Asks the upstream for the keys of one batch. The second argument is called once the request is on its way over a
+/// live connection.
+pub type Ask = Box<dyn Fn(verdict::Ask, Box<dyn FnOnce() + Send>) -> Asking + Send>;
+
+/// A question that is under way.
+pub type Asking = Pin<Box<dyn Future<Output = Verdict> + Send>>;
+
+struct Fetched {
+    verdict: Verdict,
+}
+
+struct UnderWay {
+    batch: Batch,
+    started: Instant,
+}
+
+/// The worker of one lookup path.
+pub struct Worker {
+    shared: Arc<Shared>,
+    cache: Arc<Cache>,
+    shape: Arc<Shape>,
+    ask: Ask,
+    fetches: JoinSet<Fetched>,
+    under_way: HashMap<TaskId, UnderWay>,
+    /// The fetch that was started last.
+    newest: Option<TaskId>,
+}
+
+impl Worker {
+    /// A worker and the handle through which it is given work. Nothing happens until [`run`](Self::run).
+    #[must_use]
+    pub fn new(
+        config: Config,
+        shape: Arc<Shape>,
+        cache: Arc<Cache>,
+        metrics: DispatchMetrics,
+        ask: Ask,
+    ) -> (Self, Handle) {
+        let shared = Arc::new(Shared::new(config, shape.lists.len(), metrics, now()));
+        let handle = Handle { shared: Arc::clone(&shared) };
+        let worker =
+            Self { shared, cache, shape, ask, fetches: JoinSet::new(), under_way: HashMap::new(), newest: None };
+        (worker, handle)
+    }
+
+    /// Runs until it is dropped.
+    pub async fn run(mut self) {
+        loop {
+            let next = self.turn(now());
+            let shared = Arc::clone(&self.shared);
+            tokio::select! {
+                // What has come is applied before anything new is sent.
+                biased;
+                Some(fetched) = self.fetches.join_next_with_id(), if !self.fetches.is_empty() => self.settle(fetched),
+                // New work, a request on the wire, or the order to drain.
+                () = shared.wake.notified() => {}
+                // The moment at which the next batch may go.
+                () = tokio::time::sleep_until(next.unwrap_or_else(now)), if next.is_some() => {}
+            }
+        }
+    }
+
+    /// Sends what may be sent now. Returns when to look again, if that is known.
+    fn turn(&mut self, now: Instant) -> Option<Instant> {
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        if let Some(drain_at) = state.drain_at {
+            if now >= drain_at {
+                wake(state.queue.fail(None, &Failure::ShuttingDown, now));
+                return None;
+            }
+            return Some(self.send(&mut state, now).map_or(drain_at, |next| next.min(drain_at)));
+        }
+        self.send(&mut state, now)
+    }
+
+    fn send(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
+        let config = &self.shared.config;
+        // While the upstream fails, one request at a time finds out whether it is back.
+        let at_once = if state.pacer.is_probing() { 1 } else { config.max_in_flight };
+        if self.fetches.len() >= at_once || state.pacer.is_starting() {
+            return None;
+        }
+        let ready_at = state.pacer.ready_at().max(state.queue.work_since()? + config.linger);
+        if now < ready_at {
+            return Some(ready_at);
+        }
+        state.count_idle_slots(now, &self.shared.metrics);
+        let batch = state.queue.seal(now)?;
+        if let Err(ready_at) = state.pacer.start(now) {
+            state.queue.refuse(batch.id, now);
+            return Some(ready_at);
+        }
+        self.start(batch, now);
+        state.in_flight = self.fetches.len();
+        None
+    }
+
+    fn start(&mut self, batch: Batch, now: Instant) {
+        let metrics = &self.shared.metrics;
+        metrics.slots_used.inc();
+        metrics.batch_keys.observe(batch.ask.ids.len() as f64);
+        for wait in &batch.waits {
+            metrics.wait.observe(wait.as_secs_f64());
+        }
+        let shared = Arc::clone(&self.shared);
+        let on_wire = Box::new(move || {
+            shared.state().pacer.on_wire(crate::clock::now());
+            shared.wake.notify_one();
+        });
+        let asking = (self.ask)(batch.ask.clone(), on_wire);
+        let task = self.fetches.spawn(async move { Fetched { verdict: asking.await } });
+        self.newest = Some(task.id());
+        self.under_way.insert(task.id(), UnderWay { batch, started: now });
+    }
+
+    fn settle(&mut self, fetched: Result<(TaskId, Fetched), JoinError>) {
+        let (task, verdict) = match fetched {
+            Ok((task, fetched)) => (task, fetched.verdict),
+            Err(error) => (error.id(), Verdict::Invalid("the answer could not be read")),
+        };
+        let Some(under_way) = self.under_way.remove(&task) else { return };
+        let now = now();
+        self.note(&under_way, &verdict, now);
+        let shared = Arc::clone(&self.shared);
+        let mut state = shared.state();
+        state.in_flight = self.fetches.len();
+        if self.newest == Some(task) {
+            state.pacer.ended();
+        }
+        let was_down = state.pacer.is_down();
+        let finished = self.apply(&mut state, under_way, verdict, now);
+        let is_down = state.pacer.is_down();
+        drop(state);
+        wake(finished);
+        if was_down != is_down {
+            warn!(lookup = %self.shape.path, down = is_down, "the upstream's state changed");
+        }
+    }
+
+    /// Counts and logs one upstream request: never a key, a record or a token.
+    fn note(&self, UnderWay { batch, started }: &UnderWay, verdict: &Verdict, now: Instant) {
+        let took = now.saturating_duration_since(*started);
+        let metrics = &self.shared.metrics;
+        metrics.outcome(verdict.outcome());
+        metrics.upstream_duration.observe(took.as_secs_f64());
+        let waited = batch.waits.iter().max().copied().unwrap_or_default();
+        info!(
+            lookup = %self.shape.path,
+            outcome = verdict.outcome().as_str(),
+            reason = verdict.reason(),
+            keys = batch.ask.ids.len(),
+            background_keys = batch.background,
+            waited_ms = millis(waited),
+            took_ms = millis(took),
+            "upstream request"
+        );
+    }
+
+    fn apply(&self, state: &mut State, under_way: UnderWay, verdict: Verdict, now: Instant) -> Vec<Finished<Waker>> {
+        let UnderWay { batch, started } = under_way;
+        let took = now.saturating_duration_since(started);
+        let count = batch.ask.ids.len();
+        match verdict {
+            Verdict::Success(success) => {
+                state.pacer.succeeded();
+                state.envelope = success.envelope.clone();
+                state.latency = (state.latency * (LATENCY_PARTS - 1) + took) / LATENCY_PARTS;
+                let settled = self.believe(state, &batch, started, success);
+                state.queue.settle(batch.id, settled, now)
+            }
+            Verdict::Throttled(retry_after) => {
+                state.pacer.throttled(now, retry_after);
+                state.queue.refuse(batch.id, now);
+                Vec::new()
+            }
+            Verdict::Unauthorized(refusal) => {
+                state.pacer.reached();
+                let failure = Failure::Unauthorized(refusal);
+                let mut finished = state.queue.settle(batch.id, all(count, || Settled::Failed(failure.clone())), now);
+                finished.extend(state.queue.fail(Some(&batch.ask.scope), &failure, now));
+                state.queue.drop_unwanted(&batch.ask.scope);
+                finished
+            }
+            Verdict::Rejected(refusal) => {
+                state.pacer.reached();
+                if count > 1 {
+                    state.queue.halve(batch.id, now);
+                    return Vec::new();
+                }
+                let failure = Failure::Refused(refusal);
+                state.queue.settle(batch.id, all(count, || Settled::Failed(failure.clone())), now)
+            }
+            Verdict::TooLarge if count > 1 => {
+                state.pacer.reached();
+                state.queue.halve(batch.id, now);
+                Vec::new()
+            }
+            Verdict::TooLarge | Verdict::Unavailable(_) | Verdict::Invalid(_) => {
+                state.pacer.failed(now, fastrand::f64());
+                let retry_in = state.pacer.ready_at().saturating_duration_since(now);
+                let failure = Failure::Unavailable(retry_in);
+                let mut finished = state.queue.settle(batch.id, all(count, || Settled::Retry(failure.clone())), now);
+                if state.pacer.is_down() {
+                    finished.extend(state.queue.fail(None, &failure, now));
+                }
+                finished
+            }
+        }
+    }
+
+    /// Writes what the upstream said into the cache, and says of each key what follows.
+    fn believe(&self, state: &mut State, batch: &Batch, started: Instant, success: Success) -> Vec<Settled> {
+        let ids = &batch.ask.ids;
+        let mut kinds: Vec<_> = ids.iter().map(|id| id.kind).collect();
+        kinds.sort_unstable();
+        kinds.dedup();
+        if kinds.len() > 1 {
+            state.absence.observe_exclusive(&success.exclusive);
+        }
+        let believed = state.absence.is_believed(&kinds);
+        let verdicts = ids.iter().zip(&batch.needs).zip(success.of).map(|((id, need), positions)| {
+            if positions.is_empty() && success.unmatched {
+                return Err(Need::Alone);
+            }
+            if positions.is_empty() && !believed {
+                return Err(Need::Missed);
+            }
+            if !positions.is_empty() && *need == Need::Missed {
+                state.absence.observe_missed(id.kind, started);
+            }
+            Ok((id.clone(), positions))
+        });
+        let verdicts: Vec<_> = verdicts.collect();
+        let record = |found: verdict::Found| {
+            Arc::new(Record {
+                json: found.json,
+                scope: Arc::clone(&batch.ask.scope),
+                ids: found.ids.into(),
+                identity: found.identity,
+                fetched_at: started,
+            })
+        };
+        let said = Said {
+            fetched_at: started,
+            records: success.records.into_iter().map(record).collect(),
+            answers: verdicts.iter().filter_map(|verdict| verdict.as_ref().ok().cloned()).collect(),
+        };
+        let mut stored = self.cache.store(&batch.ask.scope, &self.shape, said).into_iter();
+        let settled = verdicts.into_iter().map(|verdict| match verdict {
+            Ok(_) => Settled::Answered(stored.next().expect("this holds because each is stored in order").1),
+            Err(need) => Settled::Again(need),
+        });
+        settled.collect()
+    }
+}
+
+fn all(count: usize, settled: impl Fn() -> Settled) -> Vec<Settled> {
+    std::iter::repeat_with(settled).take(count).collect()
+}
+
+/// Tells everybody; whoever has gone meanwhile does not hear it.
+fn wake(finished: Vec<Finished<Waker>>) {
+    for Finished { waker, outcomes } in finished {
+        let _gone = waker.send(outcomes);
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
