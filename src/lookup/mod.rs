@@ -1,4 +1,8 @@
 //! Lookups.
+
+pub mod canonical;
+pub mod wire;
+
 use std::time::Duration;
 
 /// What a lookup needs to know of its `[[lookup]]`.

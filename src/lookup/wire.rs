@@ -1,0 +1,140 @@
+//! The caller's JSON: a body becomes a scope and an ordered list of distinct keys.
+//!
+//! Invariants:
+//! 1. The whole body is read by serde_json first: what is not one JSON object in UTF-8 goes no further.
+//! 2. Every member belongs either to a key list of the shape or to the scope; a member that is `null` to neither.
+//! 3. No name is given twice, at any depth: which of the two the upstream would take is not known, so a body that says
+//!    both could be cached under one and answered by the other.
+//! 4. A refusal's sentence names lists of the shape and nothing else that the body holds.
+
+mod keys;
+pub(super) mod scan;
+
+use std::{
+    borrow::Cow,
+    str::{Utf8Error, from_utf8},
+    sync::Arc,
+};
+
+use http::{HeaderName, HeaderValue};
+use serde_json::value::RawValue;
+
+use self::{
+    keys::Keys,
+    scan::{Scanner, text},
+};
+use super::canonical::{MAX_DEPTH, Members, Unfit};
+use crate::{
+    error::Refusal,
+    key::{Id, Scope},
+    shape::Shape,
+};
+
+/// What a body asks for.
+#[derive(Debug)]
+pub struct Decoded {
+    /// Who asks, and every field of the body that is no key list.
+    pub scope: Arc<Scope>,
+    /// The distinct keys: in the order of the shape's lists, and within a list in the order given. At least one.
+    pub ids: Vec<Id>,
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// [`Refusal::InvalidRequest`] when it is no JSON object, a list holds what cannot be its keys, a field is given twice, or
+/// there are no keys or more than `max_keys`.
+pub fn decode(
+    shape: &Shape,
+    lookup: u8,
+    credential: Vec<(HeaderName, HeaderValue)>,
+    max_keys: usize,
+    body: &[u8],
+) -> Result<Decoded, Refusal> {
+    let mut scanner = Scanner::new(parse(body)?);
+    if !scanner.take(b'{') {
+        return Err(invalid("the body must be one JSON object"));
+    }
+    let mut keys = Keys::new(max_keys);
+    let mut fields = Fields::new();
+    while scanner.more(b'}') {
+        let written = scanner.scalar();
+        let name = text(written)?;
+        scanner.take(b':');
+        match shape.kinds().find(|(_, list)| *list.name == *name) {
+            Some((kind, list)) => keys.read(kind, list, &mut scanner)?,
+            None => fields.read(name, written, &mut scanner)?,
+        }
+    }
+    let ids = keys.finish(shape)?;
+    let (canonical, sent) = fields.finish()?;
+    Ok(Decoded { scope: Arc::new(Scope::new(lookup, credential, canonical, sent)), ids })
+}
+
+/// The members of a body that are no key lists.
+struct Fields<'a> {
+    canonical: String,
+    members: Members<'a>,
+    /// The same members as they are written.
+    sent: String,
+}
+
+impl<'a> Fields<'a> {
+    fn new() -> Self {
+        let mut canonical = String::new();
+        let members = Members::open(&mut canonical);
+        Self { canonical, members, sent: String::new() }
+    }
+
+    /// Steps over a member's value and takes it in. `written` is its name with quotes and escapes.
+    fn read(&mut self, name: Cow<'a, str>, written: &str, scanner: &mut Scanner<'a>) -> Result<(), Unfit> {
+        if scanner.peek() == Some(b'n') {
+            // Counts as absent, so it is not sent either: what the upstream is asked does not depend on who came first.
+            scanner.scalar();
+            self.members.absent(name);
+            return Ok(());
+        }
+        let start = scanner.at();
+        self.members.add(name, scanner, MAX_DEPTH, &mut self.canonical)?;
+        let separator = if self.sent.is_empty() { "" } else { "," };
+        self.sent.extend([separator, written, ":", scanner.since(start)]);
+        Ok(())
+    }
+
+    /// The canonical object, and the inside of the one that is sent.
+    fn finish(mut self) -> Result<(String, String), Unfit> {
+        self.members.close(&mut self.canonical)?;
+        Ok((self.canonical, self.sent))
+    }
+}
+
+/// Checks that a body is one JSON value.
+fn parse(body: &[u8]) -> Result<&RawValue, Refusal> {
+    let not_json = |line, column| invalid(format!("the body is not JSON: line {line} column {column}"));
+    let body = from_utf8(body).map_err(|error| {
+        let (line, column) = place(body, error);
+        not_json(line, column)
+    })?;
+    serde_json::from_str(body).map_err(|error| not_json(error.line(), error.column()))
+}
+
+/// The line and the column, in bytes, of what is no UTF-8.
+fn place(body: &[u8], error: Utf8Error) -> (usize, usize) {
+    let before = &body[..error.valid_up_to()];
+    let line = before.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let column = before.iter().rev().take_while(|&&byte| byte != b'\n').count() + 1;
+    (line, column)
+}
+
+fn invalid(sentence: impl Into<Cow<'static, str>>) -> Refusal {
+    Refusal::InvalidRequest(sentence.into())
+}
+
+impl From<Unfit> for Refusal {
+    fn from(unfit: Unfit) -> Self {
+        invalid(unfit.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests;
