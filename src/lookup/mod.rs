@@ -1,6 +1,7 @@
 //! Lookups.
 
 pub mod canonical;
+pub mod directives;
 pub mod wire;
 
 use std::time::Duration;
