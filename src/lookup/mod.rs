@@ -2,6 +2,7 @@
 
 pub mod canonical;
 pub mod directives;
+pub mod encode;
 pub mod wire;
 
 use std::time::Duration;

@@ -1,0 +1,301 @@
+//! A lookup's answer: the upstream's envelope around the records of every key, each customer once.
+//!
+//! Invariants:
+//! 1. A record's bytes are copied, never read: nothing is reordered, renumbered or escaped anew.
+//! 2. Records stand in the order in which the answers mention them first. Where two versions of one customer meet, because
+//!    one was fetched between two reads of the cache, the newer stands where the older was mentioned first.
+//! 3. The body's size is known before its first byte is written: one allocation, however many keys.
+
+use std::{
+    collections::HashMap,
+    hash::{Hash, Hasher},
+    ptr,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+
+use crate::{
+    cache::Answer,
+    clock::Instant,
+    key::{Id, Value},
+    record::Record,
+    shape::Shape,
+};
+
+/// Up to so many customers are searched one by one; hashing each costs more.
+const SEARCHED: usize = 32;
+
+/// Keys that are not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Pending<'a> {
+    /// Whose lists they belong to.
+    pub shape: &'a Shape,
+    /// The keys, in the order of the request.
+    pub ids: &'a [Id],
+}
+
+/// A lookup's answer.
+#[derive(Debug)]
+pub struct Encoded {
+    /// The whole body.
+    pub body: Bytes,
+    /// When the oldest record in it was fetched, or the oldest word that there is none: what `Age` counts from.
+    pub oldest: Option<Instant>,
+}
+
+/// Puts answers into an envelope. `head` is the envelope up to `"data":[`; all answers are of one scope.
+#[must_use]
+pub fn encode<'a>(
+    head: &[u8],
+    answers: impl Iterator<Item = &'a Arc<Answer>>,
+    pending: Option<Pending<'_>>,
+) -> Encoded {
+    let mut oldest = None;
+    let mut customers = Customers::default();
+    for answer in answers {
+        if answer.records.is_empty() {
+            oldest = earlier(oldest, answer.fetched_at);
+        }
+        answer.records.iter().for_each(|record| customers.add(record));
+    }
+    let records = customers.records;
+    let pending = pending.filter(|pending| !pending.ids.is_empty()).map(Pending::json).unwrap_or_default();
+    let commas = records.len().saturating_sub(1);
+    let json: usize = records.iter().map(|record| record.json.len()).sum();
+    let mut body = Vec::with_capacity(head.len() + json + commas + "]".len() + pending.len() + "}".len());
+    body.extend_from_slice(head);
+    for (position, record) in records.into_iter().enumerate() {
+        if position > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(&record.json);
+        oldest = earlier(oldest, record.fetched_at);
+    }
+    body.push(b']');
+    body.extend_from_slice(pending.as_bytes());
+    body.push(b'}');
+    Encoded { body: Bytes::from(body), oldest }
+}
+
+fn earlier(oldest: Option<Instant>, fetched_at: Instant) -> Option<Instant> {
+    Some(oldest.map_or(fetched_at, |oldest| oldest.min(fetched_at)))
+}
+
+impl Pending<'_> {
+    /// `,"pending":{"phoneList":["…"]}`, with the lists that have some.
+    fn json(self) -> String {
+        let mut json = String::from(r#","pending":{"#);
+        let mut lists = 0;
+        for (kind, list) in self.shape.kinds() {
+            let mut members = self.ids.iter().filter(|id| id.kind == kind).peekable();
+            if members.peek().is_none() {
+                continue;
+            }
+            json.push_str(if lists > 0 { "," } else { "" });
+            lists += 1;
+            json.push_str(&quoted(&list.name));
+            for (position, id) in members.enumerate() {
+                json.push_str(if position > 0 { "," } else { ":[" });
+                match &id.value {
+                    Value::Int(number) => json.push_str(&number.to_string()),
+                    Value::Text(text) => json.push_str(&quoted(text)),
+                }
+            }
+            json.push(']');
+        }
+        json.push('}');
+        json
+    }
+}
+
+fn quoted(text: &str) -> String {
+    serde_json::to_string(text).expect("this holds because a string always serialises")
+}
+
+/// The customers met so far, in the order of their first mention.
+#[derive(Default)]
+struct Customers<'a> {
+    records: Vec<&'a Arc<Record>>,
+    /// Where each customer stands; filled once there are more than [`SEARCHED`].
+    places: HashMap<Customer<'a>, usize>,
+}
+
+impl<'a> Customers<'a> {
+    fn add(&mut self, record: &'a Arc<Record>) {
+        let next = self.records.len();
+        let place = if next < SEARCHED {
+            self.records.iter().position(|known| known.same_customer(record)).unwrap_or(next)
+        } else {
+            if self.places.is_empty() {
+                self.places.extend(self.records.iter().enumerate().map(|(place, &known)| (Customer(known), place)));
+            }
+            *self.places.entry(Customer(record)).or_insert(next)
+        };
+        match self.records.get_mut(place) {
+            None => self.records.push(record),
+            Some(known) if known.fetched_at < record.fetched_at => *known = record,
+            Some(_) => {}
+        }
+    }
+}
+
+/// A record that is equal to every version of its customer.
+struct Customer<'a>(&'a Arc<Record>);
+
+impl PartialEq for Customer<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.same_customer(other.0)
+    }
+}
+
+impl Eq for Customer<'_> {}
+
+impl Hash for Customer<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // A record without an identity is equal to itself only.
+        match self.0.identity() {
+            Some(identity) => identity.hash(state),
+            None => ptr::hash(Arc::as_ptr(self.0), state),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::key::{Kind, Scope};
+
+    const HEAD: &[u8] = br#"{"code":"200","data":["#;
+
+    struct Bench {
+        scope: Arc<Scope>,
+        start: Instant,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Self { scope: Arc::new(Scope::new(0, vec![], "{}", "")), start: crate::clock::now() }
+        }
+
+        fn at(&self, second: u64) -> Instant {
+            self.start + Duration::from_secs(second)
+        }
+
+        fn record(&self, customer: Option<i64>, second: u64, json: &str) -> Arc<Record> {
+            let ids = customer.map(|number| Id { kind: Kind(0), value: Value::Int(number) });
+            let identity = ids.as_ref().map(|_| 0);
+            let (scope, fetched_at) = (Arc::clone(&self.scope), self.at(second));
+            Arc::new(Record {
+                json: json.as_bytes().into(),
+                scope,
+                ids: ids.into_iter().collect(),
+                identity,
+                fetched_at,
+            })
+        }
+
+        fn answer(&self, second: u64, records: &[&Arc<Record>]) -> Arc<Answer> {
+            let records = records.iter().map(|&record| Arc::clone(record)).collect();
+            Arc::new(Answer { records, fetched_at: self.at(second), spread: 0 })
+        }
+    }
+
+    fn data(answers: &[Arc<Answer>]) -> String {
+        let body = encode(HEAD, answers.iter(), None).body;
+        let text = std::str::from_utf8(&body).expect("text");
+        let inside = text.strip_prefix(r#"{"code":"200","data":["#).and_then(|rest| rest.strip_suffix("]}"));
+        inside.expect("an envelope").to_owned()
+    }
+
+    #[test]
+    fn records_stand_verbatim_in_the_order_of_the_answers() {
+        let bench = Bench::new();
+        let one = bench.record(Some(1), 0, "{ \"n\":1.0e+3, \"s\":\"\\u4e2d\\/\" }");
+        let two = bench.record(Some(2), 0, "{}");
+        let answers = [bench.answer(0, &[&two, &one]), bench.answer(0, &[])];
+        assert_eq!(data(&answers), "{},{ \"n\":1.0e+3, \"s\":\"\\u4e2d\\/\" }");
+        assert_eq!(data(&[]), "");
+    }
+
+    #[test]
+    fn a_customer_that_several_keys_reach_is_given_once() {
+        let bench = Bench::new();
+        let one = bench.record(Some(1), 0, "one");
+        let two = bench.record(Some(2), 0, "two");
+        let answers = [bench.answer(0, &[&one]), bench.answer(0, &[&two, &one]), bench.answer(0, &[&two])];
+        assert_eq!(data(&answers), "one,two");
+    }
+
+    #[test]
+    fn of_two_versions_the_newer_takes_the_place_of_the_first_mention() {
+        let bench = Bench::new();
+        let (old, new) = (bench.record(Some(1), 0, "old"), bench.record(Some(1), 5, "new"));
+        let two = bench.record(Some(2), 0, "two");
+        let (with_old, with_new) = (bench.answer(0, &[&old, &two]), bench.answer(5, &[&new]));
+        assert_eq!(data(&[Arc::clone(&with_old), Arc::clone(&with_new)]), "new,two");
+        assert_eq!(data(&[with_new, with_old]), "new,two");
+    }
+
+    #[test]
+    fn records_without_an_identity_are_told_apart_and_each_given_once() {
+        let bench = Bench::new();
+        let (one, two) = (bench.record(None, 0, "same"), bench.record(None, 0, "same"));
+        assert_eq!(data(&[bench.answer(0, &[&one, &two]), bench.answer(0, &[&two])]), "same,same");
+    }
+
+    #[test]
+    fn the_age_counts_from_the_oldest_record_that_is_given() {
+        let bench = Bench::new();
+        let (old, new) = (bench.record(Some(1), 1, "old"), bench.record(Some(1), 5, "new"));
+        let two = bench.record(Some(2), 3, "two");
+        let answers = [bench.answer(1, &[&old]), bench.answer(5, &[&new]), bench.answer(3, &[&two])];
+        assert_eq!(encode(HEAD, answers.iter(), None).oldest, Some(bench.at(3)));
+        let absent = bench.answer(2, &[]);
+        assert_eq!(encode(HEAD, [absent].iter(), None).oldest, Some(bench.at(2)));
+        assert_eq!(encode(HEAD, [].iter(), None).oldest, None);
+    }
+
+    #[test]
+    fn what_is_pending_is_named_by_its_lists() {
+        let shape = Shape::audience_detail();
+        let text = |kind, text: &str| Id { kind: Kind(kind), value: Value::Text(text.into()) };
+        let int = |number| Id { kind: Kind(0), value: Value::Int(number) };
+        let ids = [int(9_007_199_254_740_993), int(-1), text(2, "1\"3"), text(2, "电")];
+        let pending = |ids| encode(b"{\"data\":[", [].iter(), Some(Pending { shape: &shape, ids })).body;
+        let both = r#"{"data":[],"pending":{"audienceUserIdList":[9007199254740993,-1],"phoneList":["1\"3","电"]}}"#;
+        assert_eq!(pending(&ids), both);
+        assert_eq!(pending(&ids[2..]), r#"{"data":[],"pending":{"phoneList":["1\"3","电"]}}"#);
+        assert_eq!(pending(&[]), r#"{"data":[]}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn each_customer_is_given_once_at_its_first_mention_in_its_newest_version(
+            mentions in proptest::collection::vec((0..60i64, 0..4u64), 0..150),
+            per_answer in 1..4usize,
+        ) {
+            let bench = Bench::new();
+            let json = |customer: i64, second: u64| format!("{{\"c\":{customer},\"v\":{second}}}");
+            let records: Vec<_> = mentions.iter().map(|&(customer, second)| {
+                bench.record(Some(customer), second, &json(customer, second))
+            }).collect();
+            let answers: Vec<_> = records.chunks(per_answer).map(|some| {
+                bench.answer(0, &some.iter().collect::<Vec<_>>())
+            }).collect();
+            let mut expected: Vec<(i64, u64)> = Vec::new();
+            for &(customer, second) in &mentions {
+                match expected.iter_mut().find(|(known, _)| *known == customer) {
+                    Some((_, newest)) => *newest = second.max(*newest),
+                    None => expected.push((customer, second)),
+                }
+            }
+            let expected: Vec<_> = expected.iter().map(|&(customer, second)| json(customer, second)).collect();
+            prop_assert_eq!(data(&answers), expected.join(","));
+        }
+    }
+}
