@@ -4,6 +4,7 @@ pub mod error;
 pub mod key;
 pub mod metrics;
 pub mod record;
+pub mod route;
 pub mod shape;
 
 pub mod admin;
