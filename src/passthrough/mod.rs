@@ -1,4 +1,38 @@
-//! Passthrough.
+//! Everything that is no lookup: a streaming proxy to the same path upstream.
+//!
+//! - **Nothing is kept.** Bodies flow frame by frame in both directions; a side that does not read holds the other one up.
+//! - **One request is one attempt**, dropped upstream the moment its future or its answer's body is dropped.
+//! - **Each side answers for itself.** A caller whose body breaks or stalls gets its 400 or 408; the upstream's time runs
+//!   only while it is the upstream's turn (`exchange.rs`).
+//! - **What passes is decided on the normal form of the path** ([`route`](crate::route)); nothing of path, query or
+//!   headers is logged.
+//! - An `Upgrade` is not passed on: such a request is answered like any other. A CONNECT is for tunnels, which this is not.
+
+mod body;
+mod exchange;
+mod headers;
+#[cfg(test)]
+mod tests;
+
+use std::{pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, Version, request, response};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use hyper::body::{Body as HttpBody, Incoming};
+use tower::BoxError;
+
+use self::{
+    body::Relayed,
+    exchange::{Exchange, Side},
+};
+use crate::{clock, error::Refusal, metrics::StatusCounters, route::Path, upstream::client::Client};
+
+/// The body of an answer, streamed.
+pub type Body = UnsyncBoxBody<Bytes, BoxError>;
+
+/// After how long a caller may ask an unreachable upstream again.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// What may pass through.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -7,4 +41,119 @@ pub struct Config {
     pub enabled: bool,
     /// Path prefixes that may pass, in the upstream's spelling without the base path; each starts with `/`.
     pub allow: Vec<String>,
+}
+
+/// How long each side may keep the other one waiting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Timeouts {
+    /// The caller, with the next piece of its body.
+    pub caller: Duration,
+    /// The upstream: to take the next piece of the body, to begin its answer, and with each next piece of that.
+    pub upstream: Duration,
+}
+
+/// The proxy.
+pub struct Passthrough {
+    /// What may pass; empty when nothing may.
+    allow: Vec<Path>,
+    client: Client,
+    timeouts: Timeouts,
+    metrics: StatusCounters,
+}
+
+impl Passthrough {
+    /// A proxy to the client's upstream. A prefix that has no normal form allows nothing.
+    #[must_use]
+    pub fn new(config: &Config, client: Client, timeouts: Timeouts, metrics: StatusCounters) -> Self {
+        let allow = config.allow.iter().filter(|_| config.enabled);
+        let allow = allow.filter_map(|prefix| Path::normalise(prefix, "").ok()).collect();
+        Self { allow, client, timeouts, metrics }
+    }
+
+    /// Answers one request, whose path has been brought into its normal form.
+    pub async fn handle<B>(&self, request: Request<B>, path: Path) -> Response<Body>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        let response = match self.forward(request, &path).await {
+            Ok(response) => response,
+            Err(refusal) => {
+                refusal.response().map(|body| Full::new(body).map_err(|never| match never {}).boxed_unsync())
+            }
+        };
+        self.metrics.inc(response.status());
+        response
+    }
+
+    async fn forward<B>(&self, request: Request<B>, path: &Path) -> Result<Response<Body>, Refusal>
+    where
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        let tunnel = request.method() == Method::CONNECT;
+        if tunnel || !self.allow.iter().any(|prefix| path.is_under(prefix)) {
+            return Err(Refusal::NotFound);
+        }
+        let (parts, body) = request.into_parts();
+        let method = parts.method.clone();
+        let parts = self.parts_for_upstream(parts, path, &body)?;
+        let exchange = Arc::new(Exchange::new(self.timeouts, clock::now()));
+        let body = Relayed::new(body, Side::Caller, Arc::clone(&exchange)).boxed_unsync();
+        let mut sending = pin!(self.client.send(Request::from_parts(parts, body)));
+        let answered = tokio::select! {
+            biased;
+            answered = &mut sending => Some(answered),
+            // The upstream has had its time; what was sent to it is dropped with the future.
+            () = exchange.overdue() => None,
+        };
+        let unavailable = |reason| failed(Refusal::UpstreamUnavailable(RETRY_AFTER), reason);
+        if let Some(Ok(response)) = answered {
+            return for_caller(response, &method, exchange).ok_or_else(|| unavailable("no proper answer"));
+        }
+        // Whatever a broken request came to upstream, it is its caller's affair.
+        if let Some(fault) = exchange.fault() {
+            return Err(fault.refusal());
+        }
+        Err(match answered {
+            Some(Err(error)) if error.is_connect() => unavailable("no connection"),
+            Some(_) => unavailable("the connection broke"),
+            None => failed(Refusal::UpstreamTimeout, "no answer in time"),
+        })
+    }
+
+    fn parts_for_upstream(
+        &self,
+        mut parts: request::Parts,
+        path: &Path,
+        body: &impl HttpBody,
+    ) -> Result<request::Parts, Refusal> {
+        if !headers::is_plainly_framed(&parts.headers) {
+            return Err(Refusal::InvalidRequest("the only transfer coding understood is chunked".into()));
+        }
+        headers::for_upstream(&mut parts, body.size_hint().exact());
+        let query = parts.uri.query().map_or_else(String::new, |query| format!("?{query}"));
+        let uri = self.client.uri(&format!("{}{query}", path.forward()));
+        parts.uri = uri.ok_or(Refusal::UnsafePath("the path makes no URI"))?;
+        parts.version = Version::HTTP_11;
+        // They concern the caller's connection.
+        parts.extensions.clear();
+        Ok(parts)
+    }
+}
+
+/// The answer as the caller gets it; `None` when it is none that was asked for.
+fn for_caller(response: Response<Incoming>, method: &Method, exchange: Arc<Exchange>) -> Option<Response<Body>> {
+    let (mut parts, body): (response::Parts, Incoming) = response.into_parts();
+    // Other informational answers never get here; a change of protocol was not asked for.
+    if parts.status.is_informational() || !headers::is_plainly_framed(&parts.headers) {
+        return None;
+    }
+    headers::for_caller(&mut parts, method);
+    parts.version = Version::HTTP_11;
+    Some(Response::from_parts(parts, Relayed::new(body, Side::Upstream, exchange).boxed_unsync()))
+}
+
+/// Logs why the upstream gave no answer, where that is handled.
+fn failed(refusal: Refusal, reason: &'static str) -> Refusal {
+    tracing::warn!(reason, "a request could not be passed through");
+    refusal
 }
