@@ -30,7 +30,7 @@ pub enum Refusal {
     NotFound,
     /// A lookup path was asked with another method than POST.
     MethodNotAllowed,
-    /// The body did not arrive in time.
+    /// The request, its head or its body, did not arrive in time.
     RequestTimeout,
     /// The body is over the configured limit, in bytes.
     BodyTooLarge(usize),
@@ -97,7 +97,7 @@ impl Refusal {
             Self::UnsafePath(sentence) => Cow::Borrowed(sentence),
             Self::NotFound => Cow::Borrowed("nothing is served at this path"),
             Self::MethodNotAllowed => Cow::Borrowed("a lookup is a POST"),
-            Self::RequestTimeout => Cow::Borrowed("the request body did not arrive in time"),
+            Self::RequestTimeout => Cow::Borrowed("the request did not arrive in time"),
             Self::BodyTooLarge(limit) => Cow::Owned(format!("the body is over the limit of {limit} bytes")),
             Self::UnsupportedMediaType => Cow::Borrowed("the body must be application/json"),
             Self::TooFrequent(_) => Cow::Borrowed(TOO_FREQUENT),

@@ -1,18 +1,39 @@
-//! A caching, batching reverse proxy.
+//! A caching, batching reverse proxy in front of a customer-detail call that allows one request per second.
+//!
+//! Callers wait on keys, never on requests; one dispatcher decides, at the moment a slot opens, which keys ride in it.
+//!
+//! ```text
+//!  callers ─▶ server ─▶ gateway (limits) ─▶ route ─┬─▶ lookup ──▶ cache ── every key there ──▶ answer
+//!                                                  │      │
+//!                                                  │      └─ misses, one ticket ─▶ dispatch ─▶ queue
+//!                                                  │                                  │
+//!                                                  │             slot (pacer) ─▶ batch ┘
+//!                                                  │                  │
+//!                                                  │                  ▼
+//!                                                  └─▶ passthrough ─▶ upstream ─▶ records ─▶ cache, then callers
+//! ```
+//!
+//! The modules in reading order; each imports only from those above it:
+
 pub mod clock;
 pub mod error;
 pub mod key;
-pub mod metrics;
 pub mod record;
-pub mod route;
 pub mod shape;
 
-pub mod admin;
-pub mod cache;
-pub mod config;
-pub mod dispatch;
-pub mod lookup;
-pub mod passthrough;
+pub mod metrics;
+pub mod route;
 pub mod server;
 pub mod simulator;
+
+pub mod cache;
 pub mod upstream;
+
+pub mod dispatch;
+
+pub mod admin;
+pub mod lookup;
+pub mod passthrough;
+
+pub mod config;
+pub mod gateway;

@@ -1,2 +1,93 @@
-//! x
-fn main() {}
+//! The process: arguments, logging, configuration, run, exit status.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use audience_gateway::config::{Config, environment};
+use clap::{Parser, Subcommand};
+
+mod commands;
+mod logging;
+
+/// Bad arguments or a bad configuration (`EX_USAGE` of sysexits.h).
+const USAGE: u8 = 64;
+
+/// Caching, batching gateway in front of a customer-detail call that allows one request per second.
+#[derive(Parser)]
+#[command(name = "audience-gateway", version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the gateway.
+    Serve {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Runs the whole thing on this machine: the simulated upstream, the gateway, and what to try.
+    Demo,
+    /// Runs the simulated upstream alone.
+    Simulate(Box<commands::Simulate>),
+    /// Reads the configuration, prints it resolved with secrets masked, and opens nothing.
+    Check {
+        #[command(flatten)]
+        file: File,
+    },
+}
+
+#[derive(clap::Args)]
+struct File {
+    /// The configuration file; without it $GATEWAY_CONFIG, else config/gateway.toml.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Why the process ends without having done what it was asked to.
+enum Failure {
+    /// The user must change something: lines for standard error.
+    Usage(String),
+    /// Something did not work.
+    Run(String),
+}
+
+fn main() -> ExitCode {
+    logging::quiet_panics();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) if !answer.use_stderr() => {
+            commands::print(&answer.render().to_string());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => return end(Err(Failure::Usage(commands::first_line(&error)))),
+    };
+    end(match arguments.command {
+        Command::Serve { file } => file.read().and_then(commands::serve),
+        Command::Demo => commands::demo(),
+        Command::Simulate(simulate) => commands::simulate(*simulate),
+        Command::Check { file } => file.read().map(|config| commands::print(&config.to_toml())),
+    })
+}
+
+impl File {
+    fn read(self) -> Result<Config, Failure> {
+        let path = self
+            .config
+            .or_else(|| std::env::var_os("GATEWAY_CONFIG").map(PathBuf::from))
+            .unwrap_or_else(|| PathBuf::from("config/gateway.toml"));
+        Config::load(&path, environment()).map_err(|problems| Failure::Usage(problems.to_string()))
+    }
+}
+
+fn end(result: Result<(), Failure>) -> ExitCode {
+    let (lines, status) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(lines)) => (lines, ExitCode::from(USAGE)),
+        Err(Failure::Run(lines)) => (lines, ExitCode::FAILURE),
+    };
+    for line in lines.lines() {
+        commands::complain(line);
+    }
+    status
+}

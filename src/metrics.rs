@@ -37,8 +37,12 @@ pub enum KeyResult {
     Bypass,
 }
 
+/// How many ways there are to answer a key.
+pub const KEY_RESULTS: usize = KeyResult::ALL.len();
+
 impl KeyResult {
-    const ALL: [Self; 5] = [Self::Hit, Self::Stale, Self::Negative, Self::Miss, Self::Bypass];
+    /// Every way, in the order of the contract.
+    pub const ALL: [Self; 5] = [Self::Hit, Self::Stale, Self::Negative, Self::Miss, Self::Bypass];
 
     /// The label's value.
     #[must_use]
@@ -128,7 +132,7 @@ impl RouteMetrics {
 /// The handles of the lookups of one path.
 #[derive(Clone)]
 pub struct LookupMetrics {
-    keys: Box<[[IntCounter; KeyResult::ALL.len()]]>,
+    keys: Box<[[IntCounter; KEY_RESULTS]]>,
 }
 
 impl LookupMetrics {

@@ -30,8 +30,8 @@ pub struct Path {
 pub enum Route {
     /// To the lookup with this position in the configuration.
     Lookup(usize),
-    /// A lookup path was asked with another method than POST.
-    MethodNotAllowed,
+    /// The lookup with this position was asked with another method than POST.
+    MethodNotAllowed(usize),
     /// To the upstream as it is.
     Passthrough(Path),
     /// Nowhere, for the reason that the sentence says.
@@ -157,7 +157,7 @@ impl Router {
     }
 
     fn lookup(method: &Method, lookup: usize) -> Route {
-        if method == Method::POST { Route::Lookup(lookup) } else { Route::MethodNotAllowed }
+        if method == Method::POST { Route::Lookup(lookup) } else { Route::MethodNotAllowed(lookup) }
     }
 }
 

@@ -37,6 +37,8 @@ pub enum Refused {
     Full(Duration),
     /// The upstream is down; when it is tried next.
     Down(Duration),
+    /// The gateway is draining, and waits for nobody any more.
+    ShuttingDown,
 }
 
 /// What one lookup wants fetched.
@@ -50,6 +52,8 @@ pub struct Wanted {
     pub fresh: bool,
     /// Until when the caller waits.
     pub deadline: Instant,
+    /// Whether the caller takes what is ready by then, so that a wait that is too long is no reason to refuse it.
+    pub partial: bool,
 }
 
 /// What one dispatcher looks like at a moment.
@@ -61,10 +65,19 @@ pub struct Status {
     pub promised_wait: Duration,
     /// Upstream requests under way.
     pub in_flight: usize,
-    /// Whether the upstream counts as down.
-    pub down: bool,
-    /// Whether the last upstream request failed.
-    pub failing: bool,
+    /// How the upstream is.
+    pub health: Health,
+}
+
+/// How the upstream is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Health {
+    /// The last request was answered.
+    Up,
+    /// The last request failed; one at a time finds out whether it is back.
+    Failing,
+    /// Several in a row failed: misses are refused at once.
+    Down,
 }
 
 /// Everything that callers and the worker share.
@@ -152,9 +165,12 @@ impl Handle {
     /// # Errors
     /// When the queue is full, cannot make the deadline, or the upstream is down: nothing is waited for then.
     pub fn submit(&self, now: Instant, wanted: Wanted) -> Result<Waiting, Refused> {
-        let Wanted { client, keys, fresh, deadline } = wanted;
+        let Wanted { client, keys, fresh, deadline, partial } = wanted;
         let metrics = &self.shared.metrics;
         let mut state = self.shared.state();
+        if state.drain_at.is_some_and(|drain_at| drain_at <= now) {
+            return Err(Refused::ShuttingDown);
+        }
         let need = state.need(now);
         if state.pacer.is_down() && (state.in_flight > 0 || state.pacer.ready_at() > now) {
             // Kept as something to probe with, and to be found when the upstream is back.
@@ -165,7 +181,7 @@ impl Handle {
         }
         let unsent = state.queue.unsent(&keys);
         let promise = state.promise(now, client, keys.first().map(|key| &key.scope), unsent);
-        if now + promise > deadline {
+        if !partial && now + promise > deadline {
             metrics.rejected_deadline.inc();
             return Err(Refused::TooLong(promise));
         }
@@ -180,7 +196,7 @@ impl Handle {
         metrics.coalesced.inc_by(submitted.coalesced as u64);
         self.shared.wake.notify_one();
         let collapsed = submitted.coalesced == count;
-        Ok(Waiting { shared: Arc::clone(&self.shared), ticket: Some(submitted.ticket), outcomes, collapsed })
+        Ok(Waiting { shared: Arc::clone(&self.shared), ticket: Some(submitted.ticket), outcomes, collapsed, promise })
     }
 
     /// Queues stale keys to be refreshed behind the answer that was just given.
@@ -215,8 +231,11 @@ impl Handle {
             queue: QueueGauges { gap: state.pacer.gap(), ..state.queue.gauges(now) },
             promised_wait,
             in_flight: state.in_flight,
-            down: state.pacer.is_down(),
-            failing: state.pacer.is_probing(),
+            health: match (state.pacer.is_down(), state.pacer.is_probing()) {
+                (true, _) => Health::Down,
+                (false, true) => Health::Failing,
+                (false, false) => Health::Up,
+            },
         }
     }
 }
@@ -227,9 +246,16 @@ pub struct Waiting {
     ticket: Option<TicketId>,
     outcomes: oneshot::Receiver<Outcomes>,
     collapsed: bool,
+    promise: Duration,
 }
 
 impl Waiting {
+    /// How long the wait was reckoned to be when it began.
+    #[must_use]
+    pub fn promise(&self) -> Duration {
+        self.promise
+    }
+
     /// Whether every key was already under way for somebody else.
     #[must_use]
     pub fn is_collapsed(&self) -> bool {

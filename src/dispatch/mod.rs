@@ -30,7 +30,7 @@ mod worker;
 use std::time::Duration;
 
 pub use self::{
-    handle::{Handle, Refused, Status, Waiting, Wanted},
+    handle::{Handle, Health, Refused, Status, Waiting, Wanted},
     ticket::{Client, Failure, Outcome},
     worker::{Ask, Asking, Worker},
 };

@@ -1,11 +1,50 @@
-//! Lookups.
+//! One lookup from a caller's request to its answer.
+//!
+//! decode to an ordered list of keys ([`wire`]) → one `now`, one cache read per key, judged by what the caller asked for
+//! ([`directives`]) → the misses go to the dispatcher as one ticket → answers and misses are put together in the order
+//! asked ([`encode`]).
+//!
+//! Invariants: a lookup whose keys are all cached touches no channel, no queue and no other task; a lookup that is
+//! dropped takes only its own place in the queue along; bad input is refused before anything of it goes upstream.
 
+mod body;
 pub mod canonical;
 pub mod directives;
 pub mod encode;
+mod tally;
 pub mod wire;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Request, Response,
+    header::{AGE, CONTENT_TYPE},
+};
+use hyper::body::Body;
+use tower::BoxError;
+
+pub use self::body::Limits;
+use self::{
+    directives::{Directives, Use},
+    encode::Pending,
+    tally::Tally,
+};
+use crate::{
+    cache::{Answer, Cache},
+    clock::{self, Instant},
+    dispatch::{self, Client, Failure, Outcome, Refused, Wanted},
+    error::{JSON, Refusal},
+    key::{Id, Key, Scope},
+    metrics::LookupMetrics,
+    shape::Shape,
+    upstream::verdict::PassedOn,
+};
+
+/// `Cache-Status` (RFC 9211).
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+/// `Preference-Applied` (RFC 7240, section 3).
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// What a lookup needs to know of its `[[lookup]]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -14,4 +53,227 @@ pub struct Config {
     pub max_keys_per_request: usize,
     /// How long a caller waits at most.
     pub timeout: Duration,
+}
+
+/// The handler of one lookup path.
+pub struct Lookup {
+    /// Its position in the configuration, which is part of every scope.
+    pub position: u8,
+    /// Its lists.
+    pub shape: Arc<Shape>,
+    /// Its limits.
+    pub config: Config,
+    /// The limits of a request body.
+    pub limits: Limits,
+    /// The request headers that are the caller's credential.
+    pub credential: Vec<HeaderName>,
+    /// The answers of all lookup paths.
+    pub cache: Arc<Cache>,
+    /// Its queue.
+    pub dispatch: dispatch::Handle,
+    /// Its counters.
+    pub metrics: LookupMetrics,
+}
+
+/// Why a lookup is not answered with records.
+enum Unanswered {
+    Refusal(Refusal),
+    PassedOn(Arc<PassedOn>),
+}
+
+impl From<Refusal> for Unanswered {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
+}
+
+/// One lookup on its way to an answer.
+struct Inquiry {
+    scope: Arc<Scope>,
+    ids: Vec<Id>,
+    /// One for each id.
+    asked: Vec<Asked>,
+    tally: Tally,
+    directives: Directives,
+    client: Client,
+    now: Instant,
+}
+
+/// One key of a lookup on its way to an answer.
+struct Asked {
+    /// What answers it, once that is known.
+    answer: Option<Arc<Answer>>,
+    /// What answers it if the upstream does not.
+    fallback: Option<Arc<Answer>>,
+}
+
+impl Lookup {
+    /// Answers one request, on behalf of `client`.
+    pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Bytes>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>>,
+    {
+        match self.answer(request, client).await {
+            Ok(response) => response,
+            Err(Unanswered::Refusal(refusal)) => refusal.response(),
+            Err(Unanswered::PassedOn(refusal)) => passed_on(&refusal),
+        }
+    }
+
+    async fn answer<B>(&self, request: Request<B>, client: Client) -> Result<Response<Bytes>, Unanswered>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>>,
+    {
+        let (parts, body) = request.into_parts();
+        body::check_headers(&parts.headers)?;
+        let body = body::read(body, &parts.headers, &self.limits).await?;
+        let credential = self.credential(&parts.headers);
+        let max_keys = self.config.max_keys_per_request;
+        let wire::Decoded { scope, ids } = wire::decode(&self.shape, self.position, credential, max_keys, &body)?;
+        let mut inquiry = Inquiry {
+            asked: Vec::with_capacity(ids.len()),
+            tally: Tally::new(self.shape.lists.len()),
+            directives: Directives::read(&parts.headers),
+            now: clock::now(),
+            scope,
+            ids,
+            client,
+        };
+        self.look(&mut inquiry);
+        let answered = if inquiry.tally.to_fetch() > 0 { self.fetch(&mut inquiry).await } else { Ok(()) };
+        inquiry.tally.count(&self.metrics);
+        answered.map(|()| self.respond(&inquiry))
+    }
+
+    /// The headers that identify the caller to the upstream, as they came.
+    fn credential(&self, headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+        let values = |name: &HeaderName| {
+            headers.get_all(name).iter().map(|value| (name.clone(), value.clone())).collect::<Vec<_>>()
+        };
+        self.credential.iter().flat_map(values).collect()
+    }
+
+    /// Reads the cache once for each key, and asks for what is stale to be refreshed.
+    fn look(&self, inquiry: &mut Inquiry) {
+        let Inquiry { scope, ids, asked, tally, directives, now, .. } = inquiry;
+        let mut stale = Vec::new();
+        asked.extend(ids.iter().map(|id| {
+            let key = Key { scope: Arc::clone(scope), id: id.clone() };
+            let Some(answer) = self.cache.get(&key) else {
+                tally.missed(id.kind, directives.cache.no_cache);
+                return Asked { answer: None, fallback: None };
+            };
+            match directives.cache.judge(&answer, self.cache.policy(), *now) {
+                Use::Hit => {
+                    tally.hit(id.kind, &answer);
+                    Asked { answer: Some(answer), fallback: None }
+                }
+                Use::Stale { refresh } => {
+                    tally.stale(id.kind);
+                    if refresh {
+                        stale.push(key);
+                    }
+                    Asked { answer: Some(answer), fallback: None }
+                }
+                Use::Miss { fallback } => {
+                    tally.outdated(id.kind, directives.cache.no_cache);
+                    Asked { answer: None, fallback: fallback.then_some(answer) }
+                }
+            }
+        }));
+        if !stale.is_empty() {
+            self.dispatch.refresh(*now, stale);
+        }
+    }
+
+    /// Has the keys without an answer fetched, and waits for them.
+    async fn fetch(&self, inquiry: &mut Inquiry) -> Result<(), Unanswered> {
+        let Inquiry { scope, ids, asked, tally, directives, client, now } = inquiry;
+        if directives.cache.only_if_cached {
+            return Err(Refusal::NotCached.into());
+        }
+        let missing: Vec<usize> = (0..asked.len()).filter(|&position| asked[position].answer.is_none()).collect();
+        let keys = missing.iter().map(|&position| Key { scope: Arc::clone(scope), id: ids[position].clone() });
+        let wait = directives.wait.map_or(self.config.timeout, |wait| wait.min(self.config.timeout));
+        let deadline = *now + wait;
+        let wanted = Wanted {
+            client: *client,
+            keys: keys.collect(),
+            fresh: directives.cache.no_cache,
+            deadline,
+            partial: directives.partial,
+        };
+        let waiting = match self.dispatch.submit(*now, wanted) {
+            Ok(waiting) => waiting,
+            Err(refused) => return fall_back(asked, refused),
+        };
+        tally.collapsed = waiting.is_collapsed();
+        let retry_after = waiting.promise();
+        let outcomes = waiting.outcomes(deadline).await;
+        let mut outcomes = outcomes.into_vec().into_iter();
+        for position in missing {
+            let asked = &mut asked[position];
+            match outcomes.next().flatten() {
+                Some(Outcome::Answer(answer)) => asked.answer = Some(answer),
+                Some(Outcome::Failed(Failure::Refused(refusal) | Failure::Unauthorized(refusal))) => {
+                    return Err(Unanswered::PassedOn(refusal));
+                }
+                Some(Outcome::Failed(Failure::ShuttingDown)) => return Err(Refusal::ShuttingDown.into()),
+                Some(Outcome::Failed(Failure::Unavailable(wait))) => {
+                    asked.answer = asked.fallback.take();
+                    if asked.answer.is_none() {
+                        return Err(Refusal::UpstreamUnavailable(wait).into());
+                    }
+                }
+                None => asked.answer = asked.fallback.take(),
+            }
+        }
+        let pending = asked.iter().any(|asked| asked.answer.is_none());
+        if pending && !directives.partial { Err(Refusal::LookupTimeout(retry_after).into()) } else { Ok(()) }
+    }
+
+    fn respond(&self, inquiry: &Inquiry) -> Response<Bytes> {
+        let Inquiry { ids, asked, tally, .. } = inquiry;
+        let open = ids.iter().zip(asked).filter(|(_, asked)| asked.answer.is_none());
+        let open: Vec<Id> = open.map(|(id, _)| id.clone()).collect();
+        let is_partial = !open.is_empty();
+        let pending = is_partial.then_some(Pending { shape: &self.shape, ids: &open });
+        let answers = asked.iter().filter_map(|asked| asked.answer.as_ref());
+        let encoded = encode::encode(&self.dispatch.envelope(), answers, pending);
+        let mut response = Response::new(encoded.body);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, JSON);
+        headers.insert(CACHE_STATUS, tally.cache_status());
+        if let Some(oldest) = encoded.oldest {
+            headers.insert(AGE, HeaderValue::from(clock::now().saturating_duration_since(oldest).as_secs()));
+        }
+        if is_partial {
+            headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("partial-results"));
+        }
+        response
+    }
+}
+
+/// When the queue takes nothing, stale answers may still do.
+fn fall_back(asked: &mut [Asked], refused: Refused) -> Result<(), Unanswered> {
+    for asked in asked.iter_mut().filter(|asked| asked.answer.is_none()) {
+        asked.answer = asked.fallback.take();
+    }
+    if asked.iter().all(|asked| asked.answer.is_some()) {
+        return Ok(());
+    }
+    Err(Unanswered::Refusal(match refused {
+        Refused::TooLong(wait) | Refused::Full(wait) => Refusal::TooFrequent(wait),
+        Refused::Down(wait) => Refusal::UpstreamUnavailable(wait),
+        Refused::ShuttingDown => Refusal::ShuttingDown,
+    }))
+}
+
+fn passed_on(refusal: &PassedOn) -> Response<Bytes> {
+    let mut response = Response::new(refusal.body.clone());
+    *response.status_mut() = refusal.status;
+    if let Some(content_type) = &refusal.content_type {
+        response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+    }
+    response
 }

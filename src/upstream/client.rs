@@ -99,12 +99,13 @@ impl Client {
             headers.append(name.clone(), value.clone());
         }
         let mut connection = capture_connection(&mut request);
+        let connected = async { drop(connection.wait_for_connection_metadata().await) };
         let mut sending = pin!(self.http.request(request));
         let response = tokio::select! {
             biased;
             response = &mut sending => response,
             // Reported while the answer is still to come: the next slot counts from here.
-            _ = connection.wait_for_connection_metadata() => {
+            () = connected => {
                 on_wire();
                 sending.await
             }

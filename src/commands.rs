@@ -1,0 +1,170 @@
+//! What each command does, from a configuration to an end.
+
+use std::{future::Future, io::Write as _, net::SocketAddr, sync::Arc};
+
+use audience_gateway::{
+    config::Config,
+    gateway::Gateway,
+    simulator::{self, Simulator},
+    upstream::connect::Network,
+};
+use tokio::{
+    net::TcpListener,
+    runtime::{Builder, Runtime},
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing::info;
+
+use crate::{Failure, logging};
+
+/// Where the demo's simulated upstream listens, and `simulate` unless told otherwise.
+const SIMULATOR: &str = "127.0.0.1:8081";
+
+/// The demo's configuration: the defaults, with the simulated upstream behind them.
+const DEMO: &str = r#"
+upstream.base_url = "http://127.0.0.1:8081/api/open"
+log = { format = "text", level = "info" }
+"#;
+
+/// The simulated upstream and where it listens.
+#[derive(clap::Args)]
+pub(crate) struct Simulate {
+    /// Where to listen.
+    #[arg(long, value_name = "ADDR", default_value = SIMULATOR)]
+    listen: SocketAddr,
+    #[command(flatten)]
+    config: simulator::Config,
+}
+
+/// Runs the gateway until it is told to stop.
+pub(crate) fn serve(config: Config) -> Result<(), Failure> {
+    logging::start(&config.log);
+    runtime()?.block_on(async {
+        let stop = stop_signal()?;
+        run(config, stopped(stop), |_, _| ()).await
+    })
+}
+
+/// Runs the simulated upstream until it is told to stop.
+pub(crate) fn simulate(simulate: Simulate) -> Result<(), Failure> {
+    runtime()?.block_on(async {
+        let stop = stop_signal()?;
+        let listener = bind(simulate.listen).await?;
+        print(&format!("the simulated upstream listens on http://{}/api/open\n", local(&listener)?));
+        Simulator::new(simulate.config).serve(listener, stopped(stop)).await;
+        Ok(())
+    })
+}
+
+/// Runs the simulated upstream and a gateway in front of it, and says what to try.
+pub(crate) fn demo() -> Result<(), Failure> {
+    let config = Config::parse(DEMO, std::iter::empty()).map_err(|problems| Failure::Usage(problems.to_string()))?;
+    logging::start(&config.log);
+    runtime()?.block_on(async {
+        let stop = stop_signal()?;
+        let upstream = bind(SIMULATOR.parse().expect("this holds because it is written above")).await?;
+        let simulator = Simulator::new(simulator::Config::default());
+        let what_to_try = what_to_try(&simulator);
+        let simulating = simulator.serve(upstream, stopped(stop.clone()));
+        let serving = run(config, stopped(stop), move |_, _| print(&what_to_try));
+        tokio::join!(simulating, serving).1
+    })
+}
+
+async fn run(
+    config: Config,
+    stop: impl Future<Output = ()>,
+    ready: impl FnOnce(SocketAddr, SocketAddr),
+) -> Result<(), Failure> {
+    let network = Network::new(&config.upstream).map_err(Failure::Usage)?;
+    let (listen, admin_listen) = (config.server.listen, config.server.admin_listen);
+    let gateway = Gateway::new(config, Arc::new(network)).map_err(Failure::Usage)?;
+    let (callers, operators) = (bind(listen).await?, bind(admin_listen).await?);
+    let (listen, admin_listen) = (local(&callers)?, local(&operators)?);
+    info!(%listen, %admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");
+    ready(listen, admin_listen);
+    gateway.serve(callers, operators, stop).await;
+    Ok(())
+}
+
+fn what_to_try(simulator: &Simulator) -> String {
+    let customer = simulator.customer(2);
+    let (id, third_id) = (customer.id, customer.third_id.unwrap_or_default());
+    let phone = customer.phones.first().cloned().unwrap_or_default();
+    format!(
+        r#"
+The simulated upstream (one request per second) listens on 127.0.0.1:8081, the gateway on 127.0.0.1:8080,
+its admin listener on 127.0.0.1:9090. Things to try in another terminal:
+
+  Ask for a customer. The first time it waits for the upstream, the second time it is a hit:
+    curl -si 127.0.0.1:8080/api/audience/detail -d '{{"audienceUserIdList":[{id}]}}'
+
+  The same customer by third-party id is a hit too, because the first answer carried it:
+    curl -si 127.0.0.1:8080/api/audience/detail -d '{{"thirdIdList":["{third_id}"]}}'
+
+  Thirty callers at once, each with another key: one upstream request, nobody refused:
+    for i in $(seq 30); do curl -s 127.0.0.1:8080/api/audience/detail -d '{{"phoneList":["{phone}","1390000'$((1000+i))'"]}}' & done; wait
+
+  The upstream itself refuses the second of two requests in a second:
+    for i in 1 2; do curl -s 127.0.0.1:8081/api/open/api/audience/detail -d '{{"audienceUserIdList":[{id}]}}' | head -c 120; echo; done
+
+  What the gateway has been doing:
+    curl -s 127.0.0.1:9090/status.json
+    curl -s 127.0.0.1:9090/metrics | grep ^gateway_
+
+Ctrl-C ends it.
+
+"#
+    )
+}
+
+fn runtime() -> Result<Runtime, Failure> {
+    Builder::new_multi_thread().enable_all().build().map_err(|error| Failure::Run(format!("no runtime: {error}")))
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(address).await.map_err(|error| Failure::Run(format!("cannot listen on {address}: {error}")))
+}
+
+fn local(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::Run(format!("a listener has no address: {error}")))
+}
+
+/// Becomes true on the first SIGTERM or Ctrl-C.
+fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
+    let failed = |error| Failure::Run(format!("cannot listen for signals: {error}"));
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let (told, stop) = watch::channel(false);
+    #[expect(clippy::disallowed_methods, reason = "it lives as long as the process and owns nothing")]
+    let _listening = tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        let _gone = told.send(true);
+    });
+    Ok(stop)
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    let _told = stop.wait_for(|told| *told).await;
+}
+
+/// Writes to standard output; a reader that has gone is no failure.
+pub(crate) fn print(text: &str) {
+    let _closed = std::io::stdout().lock().write_all(text.as_bytes());
+}
+
+/// Writes one line to standard error.
+pub(crate) fn complain(line: &str) {
+    let _closed = writeln!(std::io::stderr().lock(), "audience-gateway: {line}");
+}
+
+/// What clap has to say, in one line.
+pub(crate) fn first_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    format!("{line}; --help lists what there is")
+}

@@ -1,0 +1,240 @@
+//! Assembly: every part built from the configuration, the one tower stack, and the owner of all tasks.
+//!
+//! ```text
+//! server ─▶ load shed ─▶ concurrency limit ─▶ route ─┬▶ lookup ─▶ cache ─▶ (misses) dispatch ─▶ upstream
+//!                                                    └▶ passthrough ────────────────────────────▶ upstream
+//! ```
+
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Incoming};
+use tokio::{sync::oneshot, task::JoinSet};
+use tower::{BoxError, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, service_fn};
+use tracing::info;
+
+use crate::{
+    admin::{Admin, Phase, Queue, Readiness},
+    cache::Cache,
+    clock,
+    config::Config,
+    dispatch::{self, Client, Worker},
+    error::Refusal,
+    lookup::{Limits, Lookup},
+    metrics::{Metrics, RouteMetrics},
+    passthrough::{self, Passthrough},
+    route::{Route, Router},
+    server::{Listener, Peer, Server},
+    upstream::{self, connect::Dial},
+};
+
+/// A response on its way to a caller: in one piece, or streamed.
+pub type ResponseBody = Either<Full<Bytes>, passthrough::Body>;
+
+/// Connections to the admin listener: a scraper, a probe and a few people.
+const ADMIN_CONNECTIONS: usize = 64;
+
+/// What part of the grace period is kept for writing the last answers: waiting callers are told before it.
+const LAST_WORDS: f64 = 0.1;
+
+/// The gateway, built and not yet serving.
+pub struct Gateway {
+    edge: Arc<Edge>,
+    admin: Arc<Admin>,
+    readiness: Arc<Readiness>,
+    server: Server,
+    config: Config,
+    /// The workers; dropping the gateway ends them.
+    tasks: JoinSet<()>,
+}
+
+/// What every request meets first.
+struct Edge {
+    router: Router,
+    lookups: Vec<(Lookup, RouteMetrics)>,
+    passthrough: Passthrough,
+    passed: RouteMetrics,
+    dispatchers: Vec<dispatch::Handle>,
+}
+
+impl Gateway {
+    /// Builds every part and starts the workers; `dial` makes the connections to the upstream.
+    ///
+    /// # Errors
+    /// A sentence when a configured path has no safe form.
+    pub fn new(config: Config, dial: Arc<dyn Dial>) -> Result<Self, String> {
+        let metrics = Arc::new(Metrics::new());
+        let cache = Arc::new(Cache::new(&config.cache, metrics.cache()));
+        let client = upstream::client::Client::new(config.upstream.clone(), dial);
+        let paths = config.lookups.iter().map(|lookup| &lookup.shape.path);
+        let router = Router::new(config.upstream.base_url.path(), paths)?;
+        let mut tasks = JoinSet::new();
+        let mut lookups = Vec::new();
+        let mut queues = Vec::new();
+        for (position, built) in (0..=u8::MAX).zip(&config.lookups) {
+            let path = &built.shape.path;
+            let shape = Arc::new(built.shape.clone());
+            let ask = asker(client.clone(), Arc::clone(&shape));
+            let (worker, dispatch) = Worker::new(
+                built.dispatch.clone(),
+                Arc::clone(&shape),
+                Arc::clone(&cache),
+                metrics.dispatch(path),
+                ask,
+            );
+            tasks.spawn(worker.run());
+            queues.push(Queue { path: path.clone(), dispatch: dispatch.clone(), config: built.dispatch.clone() });
+            let lookup = Lookup {
+                position,
+                metrics: metrics.lookup(shape.lists.iter().map(|list| list.kind.as_str())),
+                shape,
+                config: built.lookup.clone(),
+                limits: Limits { max: config.server.max_body, timeout: config.server.limits.header_timeout },
+                credential: config.upstream.forward_headers.clone(),
+                cache: Arc::clone(&cache),
+                dispatch,
+            };
+            lookups.push((lookup, metrics.route(path)));
+        }
+        let timeouts = passthrough::Timeouts {
+            caller: config.server.limits.header_timeout,
+            upstream: config.upstream.request_timeout,
+        };
+        let passthrough = Passthrough::new(&config.passthrough, client, timeouts, metrics.passthrough());
+        let readiness = Arc::new(Readiness::default());
+        let server = Server::new(config.server.limits.clone());
+        let edge = Edge {
+            router,
+            passed: metrics.route("passthrough"),
+            passthrough,
+            dispatchers: queues.iter().map(|queue| queue.dispatch.clone()).collect(),
+            lookups,
+        };
+        let admin = Admin {
+            metrics,
+            cache,
+            capacity: config.cache.capacity,
+            queues,
+            readiness: Arc::clone(&readiness),
+            server: server.stats(),
+            started: clock::now(),
+        };
+        Ok(Self { edge: Arc::new(edge), admin: Arc::new(admin), readiness, server, config, tasks })
+    }
+
+    /// Serves until `shutdown` resolves and every caller has been answered, or the grace period is over.
+    pub async fn serve<L, A>(self, listener: L, admin: A, shutdown: impl Future<Output = ()>)
+    where
+        L: Listener,
+        A: Listener + 'static,
+    {
+        let Self { edge, admin: operators, readiness, server, config, mut tasks } = self;
+        let limits = crate::server::Config { max_connections: ADMIN_CONNECTIONS, ..config.server.limits.clone() };
+        let answer = service_fn(move |request| {
+            let response = operators.handle(&request);
+            async move { Ok::<_, Infallible>(response.map(Full::new)) }
+        });
+        // It answers to the very end: that the gateway drains is read here.
+        tasks.spawn(crate::server::serve(admin, answer, limits, std::future::pending()));
+        let grace = config.server.shutdown_grace;
+        let dispatchers = edge.dispatchers.clone();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let stack = stack(edge, config.server.limits.max_connections);
+        readiness.enter(Phase::Ready);
+        let mut serving = pin!(server.serve(listener, stack, async {
+            let _dropped = stopped.await;
+        }));
+        tokio::select! {
+            // It is told to stop.
+            () = shutdown => {}
+            // Never, as long as `stop` is held; polled because this is where it serves.
+            () = &mut serving => {}
+        }
+        readiness.enter(Phase::Draining);
+        info!(grace_seconds = grace.as_secs_f64(), "draining");
+        let now = clock::now();
+        for dispatcher in dispatchers {
+            dispatcher.drain(now + grace.mul_f64(1.0 - LAST_WORDS));
+        }
+        drop(stop);
+        let in_time = tokio::time::timeout(grace, serving).await.is_ok();
+        info!(in_time, "stopped");
+    }
+}
+
+/// How the worker asks: one request through the client.
+fn asker(client: upstream::client::Client, shape: Arc<crate::shape::Shape>) -> dispatch::Ask {
+    Box::new(move |ask, on_wire| {
+        let (client, shape) = (client.clone(), Arc::clone(&shape));
+        Box::pin(async move { client.ask(&shape, &ask, on_wire).await })
+    })
+}
+
+impl Edge {
+    async fn handle<B>(&self, request: Request<B>) -> Response<ResponseBody>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+    {
+        let began = clock::now();
+        match self.router.route(request.method(), request.uri()) {
+            Route::Lookup(position) => {
+                let (lookup, metrics) = &self.lookups[position];
+                let peer = request.extensions().get::<Peer>().and_then(|Peer(address)| *address);
+                let client = peer.map_or(Client::Unknown, |address| Client::Peer(address.ip()));
+                let response = lookup.handle(request, client).await;
+                metrics.answered(response.status(), took(began));
+                whole(response)
+            }
+            Route::MethodNotAllowed(position) => {
+                let response = Refusal::MethodNotAllowed.response();
+                self.lookups[position].1.answered(response.status(), took(began));
+                whole(response)
+            }
+            Route::Unsafe(reason) => {
+                let response = Refusal::UnsafePath(reason).response();
+                self.passed.answered(response.status(), took(began));
+                whole(response)
+            }
+            Route::Passthrough(path) => {
+                let response = self.passthrough.handle(request, path).await;
+                self.passed.answered(response.status(), took(began));
+                response.map(Either::Right)
+            }
+        }
+    }
+}
+
+fn took(began: clock::Instant) -> Duration {
+    clock::now().saturating_duration_since(began)
+}
+
+fn whole(response: Response<Bytes>) -> Response<ResponseBody> {
+    response.map(|body| Either::Left(Full::new(body)))
+}
+
+/// The one tower stack in front of everything.
+fn stack(
+    edge: Arc<Edge>,
+    max_in_flight: usize,
+) -> impl Service<Request<Incoming>, Response = Response<ResponseBody>, Error = BoxError, Future: Send>
++ Clone
++ Send
++ 'static {
+    ServiceBuilder::new()
+        // What the layers below refuse is told to the caller.
+        .map_result(or_overloaded)
+        // A request over the limit is told so at once instead of waiting for its turn.
+        .load_shed()
+        // A connection carries one request at a time today; the limit holds when one carries several.
+        .layer(GlobalConcurrencyLimitLayer::new(max_in_flight))
+        .service(service_fn(move |request| {
+            let edge = Arc::clone(&edge);
+            async move { Ok::<_, Infallible>(edge.handle(request).await) }
+        }))
+}
+
+fn or_overloaded(answered: Result<Response<ResponseBody>, BoxError>) -> Result<Response<ResponseBody>, BoxError> {
+    Ok(answered.unwrap_or_else(|_overloaded| whole(Refusal::Overloaded.response())))
+}

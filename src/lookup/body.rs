@@ -1,0 +1,108 @@
+//! The caller's body: what it says it is, how large it may be, and how long it may take.
+
+use std::{pin::pin, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use http::{
+    HeaderMap,
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
+};
+use http_body_util::BodyExt;
+use hyper::body::Body;
+use tower::BoxError;
+
+use crate::error::Refusal;
+
+/// The limits of a request body.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Bytes.
+    pub max: usize,
+    /// How long a caller may take to send all of it.
+    pub timeout: Duration,
+}
+
+/// A body without a type is taken for JSON; one that says it is something else, or that it is compressed, is not read.
+pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
+    let is_json = headers.get_all(CONTENT_TYPE).iter().all(|value| {
+        let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+        let (kind, subtype) = essence.split_once('/').unwrap_or_default();
+        let subtype = subtype.to_ascii_lowercase();
+        let json = subtype == "json" || subtype.ends_with("+json");
+        json && (kind.eq_ignore_ascii_case("application") || kind.eq_ignore_ascii_case("text"))
+    });
+    let is_plain =
+        headers.get_all(CONTENT_ENCODING).iter().all(|value| value.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if is_json && is_plain { Ok(()) } else { Err(Refusal::UnsupportedMediaType) }
+}
+
+/// Reads the whole body.
+pub(super) async fn read<B>(body: B, headers: &HeaderMap, limits: &Limits) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > limits.max) {
+        return Err(Refusal::BodyTooLarge(limits.max));
+    }
+    match tokio::time::timeout(limits.timeout, collect(body, limits.max)).await {
+        Ok(read) => read,
+        Err(_elapsed) => Err(Refusal::RequestTimeout),
+    }
+}
+
+async fn collect<B>(body: B, max: usize) -> Result<Bytes, Refusal>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>>,
+{
+    let mut body = pin!(body);
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let broken = |_error| Refusal::InvalidRequest("the body broke off".into());
+        let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
+        if whole.len() + data.len() > max {
+            return Err(Refusal::BodyTooLarge(max));
+        }
+        if whole.is_empty() && body.is_end_stream() {
+            return Ok(data); // The usual body comes in one piece.
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn typed(content_type: &'static str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        headers
+    }
+
+    #[test]
+    fn a_body_without_a_type_is_taken_for_json() {
+        assert_eq!(check_headers(&HeaderMap::new()), Ok(()));
+    }
+
+    #[test]
+    fn a_body_that_says_it_is_json_is_read_and_any_other_is_not() {
+        for json in ["application/json", "Application/JSON; charset=utf-8", "text/json", "application/problem+json"] {
+            assert_eq!(check_headers(&typed(json)), Ok(()), "{json}");
+        }
+        for other in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "", "json"]
+        {
+            assert_eq!(check_headers(&typed(other)), Err(Refusal::UnsupportedMediaType), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_compressed_body_is_not_read() {
+        let mut headers = typed("application/json");
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        assert_eq!(check_headers(&headers), Err(Refusal::UnsupportedMediaType));
+    }
+}
