@@ -13,7 +13,10 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::time::{Sleep, sleep_until};
 use tower::BoxError;
 
-use super::exchange::{Exchange, Fault, Side};
+use super::{
+    exchange::{Exchange, Fault, Side},
+    upload::Claim,
+};
 use crate::clock::{self, Instant};
 
 /// Why a body ended before its end.
@@ -33,11 +36,19 @@ pub(super) struct Relayed<B> {
     /// Since when the next frame is waited for, if it is.
     waiting: Option<Instant>,
     timer: Timer,
+    /// Held by an answer until its last frame: with that the request is over.
+    claim: Option<Claim>,
 }
 
 impl<B> Relayed<B> {
-    pub(super) fn new(body: B, from: Side, exchange: Arc<Exchange>) -> Self {
-        Self { body, from, exchange, waiting: None, timer: Timer(None) }
+    /// A request's body on its way to the upstream.
+    pub(super) fn request(body: B, exchange: Arc<Exchange>) -> Self {
+        Self { body, from: Side::Caller, exchange, waiting: None, timer: Timer(None), claim: None }
+    }
+
+    /// An answer's body on its way to the caller.
+    pub(super) fn answer(body: B, exchange: Arc<Exchange>, claim: Claim) -> Self {
+        Self { body, from: Side::Upstream, exchange, waiting: None, timer: Timer(None), claim: Some(claim) }
     }
 }
 
@@ -72,6 +83,9 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for Relayed<B> {
         let next = self.poll_next(cx);
         if self.from == Side::Caller {
             self.report(&next);
+        }
+        if matches!(next, Poll::Ready(None | Some(Err(_)))) {
+            self.claim = None;
         }
         next.map_err(Into::into)
     }

@@ -1,7 +1,8 @@
 //! Everything that is no lookup: a streaming proxy to the same path upstream.
 //!
 //! - **Nothing is kept.** Bodies flow frame by frame in both directions; a side that does not read holds the other one up.
-//! - **One request is one attempt**, dropped upstream the moment its future or its answer's body is dropped.
+//! - **One request is one attempt**, dropped upstream the moment its future or its answer's body is dropped. It is over when
+//!   its answer is, even where the upstream has not taken all of it.
 //! - **Each side answers for itself.** A caller whose body breaks or stalls gets its 400 or 408; the upstream's time runs
 //!   only while it is the upstream's turn (`exchange.rs`).
 //! - **What passes is decided on the normal form of the path** ([`route`](crate::route)); nothing of path, query or
@@ -13,6 +14,7 @@ mod exchange;
 mod headers;
 #[cfg(test)]
 mod tests;
+mod upload;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -24,7 +26,8 @@ use tower::BoxError;
 
 use self::{
     body::Relayed,
-    exchange::{Exchange, Side},
+    exchange::Exchange,
+    upload::{Claim, Upload},
 };
 use crate::{clock, error::Refusal, metrics::StatusCounters, route::Path, upstream::client::Client};
 
@@ -73,7 +76,7 @@ impl Passthrough {
     /// Answers one request, whose path has been brought into its normal form.
     pub async fn handle<B>(&self, request: Request<B>, path: Path) -> Response<Body>
     where
-        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let response = match self.forward(request, &path).await {
             Ok(response) => response,
@@ -87,7 +90,7 @@ impl Passthrough {
 
     async fn forward<B>(&self, request: Request<B>, path: &Path) -> Result<Response<Body>, Refusal>
     where
-        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
+        B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let tunnel = request.method() == Method::CONNECT;
         if tunnel || !self.allow.iter().any(|prefix| path.is_under(prefix)) {
@@ -97,7 +100,8 @@ impl Passthrough {
         let method = parts.method.clone();
         let parts = self.parts_for_upstream(parts, path, &body)?;
         let exchange = Arc::new(Exchange::new(self.timeouts, clock::now()));
-        let body = Relayed::new(body, Side::Caller, Arc::clone(&exchange)).boxed_unsync();
+        let (upload, claim) = Upload::new(body.map_err(Into::into).boxed_unsync());
+        let body = Relayed::request(upload, Arc::clone(&exchange)).boxed_unsync();
         let mut sending = pin!(self.client.send(Request::from_parts(parts, body)));
         let answered = tokio::select! {
             biased;
@@ -107,7 +111,7 @@ impl Passthrough {
         };
         let unavailable = |reason| failed(Refusal::UpstreamUnavailable(RETRY_AFTER), reason);
         if let Some(Ok(response)) = answered {
-            return for_caller(response, &method, exchange).ok_or_else(|| unavailable("no proper answer"));
+            return for_caller(response, &method, (exchange, claim)).ok_or_else(|| unavailable("no proper answer"));
         }
         // Whatever a broken request came to upstream, it is its caller's affair.
         if let Some(fault) = exchange.fault() {
@@ -140,8 +144,12 @@ impl Passthrough {
     }
 }
 
-/// The answer as the caller gets it; `None` when it is none that was asked for.
-fn for_caller(response: Response<Incoming>, method: &Method, exchange: Arc<Exchange>) -> Option<Response<Body>> {
+/// The answer as the caller gets it, which keeps the request under way; `None` when it is none that was asked for.
+fn for_caller(
+    response: Response<Incoming>,
+    method: &Method,
+    (exchange, claim): (Arc<Exchange>, Claim),
+) -> Option<Response<Body>> {
     let (mut parts, body): (response::Parts, Incoming) = response.into_parts();
     // Other informational answers never get here; a change of protocol was not asked for.
     if parts.status.is_informational() || !headers::is_plainly_framed(&parts.headers) {
@@ -149,7 +157,7 @@ fn for_caller(response: Response<Incoming>, method: &Method, exchange: Arc<Excha
     }
     headers::for_caller(&mut parts, method);
     parts.version = Version::HTTP_11;
-    Some(Response::from_parts(parts, Relayed::new(body, Side::Upstream, exchange).boxed_unsync()))
+    Some(Response::from_parts(parts, Relayed::answer(body, exchange, claim).boxed_unsync()))
 }
 
 /// Logs why the upstream gave no answer, where that is handled.

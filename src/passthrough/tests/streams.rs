@@ -123,3 +123,23 @@ async fn a_caller_that_leaves_within_the_answer_takes_its_request_with_it() {
     drop(response);
     timeout(SECOND, ended).await.expect("the connection ends at once").expect("it says so");
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_does_not_wait_for_the_request_ends_it() {
+    let fixture = Fixture::scripted(|mut io| async move {
+        read_head(&mut io).await;
+        io.write_all(b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 2\r\n\r\nno").await.expect("open");
+        std::future::pending::<()>().await;
+    });
+    let (mut reader, mut writer) = tokio::io::split(fixture.connect().await);
+    let start = crate::clock::now();
+    let head = format!("POST /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {LARGE}\r\n\r\n");
+    writer.write_all(head.as_bytes()).await.expect("open");
+    let body = vec![b'x'; LARGE];
+    let mut answer = String::new();
+    let (read, written) = tokio::join!(reader.read_to_string(&mut answer), writer.write_all(&body));
+    read.expect("an orderly end");
+    written.expect_err("nobody wanted all of it");
+    assert!(answer.starts_with("HTTP/1.1 413 ") && answer.ends_with("\r\n\r\nno"), "{answer}");
+    assert_eq!(start.elapsed(), Duration::ZERO);
+}
