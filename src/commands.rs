@@ -98,16 +98,16 @@ The simulated upstream (one request per second) listens on 127.0.0.1:8081, the g
 its admin listener on 127.0.0.1:9090. Things to try in another terminal:
 
   Ask for a customer. The first time it waits for the upstream, the second time it is a hit:
-    curl -si 127.0.0.1:8080/api/audience/detail -d '{{"audienceUserIdList":[{id}]}}'
+    curl -si 127.0.0.1:8080/api/audience/detail --json '{{"audienceUserIdList":[{id}]}}'
 
   The same customer by third-party id is a hit too, because the first answer carried it:
-    curl -si 127.0.0.1:8080/api/audience/detail -d '{{"thirdIdList":["{third_id}"]}}'
+    curl -si 127.0.0.1:8080/api/audience/detail --json '{{"thirdIdList":["{third_id}"]}}'
 
   Thirty callers at once, each with another key: one upstream request, nobody refused:
-    for i in $(seq 30); do curl -s 127.0.0.1:8080/api/audience/detail -d '{{"phoneList":["{phone}","1390000'$((1000+i))'"]}}' & done; wait
+    for i in $(seq 30); do curl -s 127.0.0.1:8080/api/audience/detail --json '{{"phoneList":["{phone}","1390000'$((1000+i))'"]}}' & done; wait
 
   The upstream itself refuses the second of two requests in a second:
-    for i in 1 2; do curl -s 127.0.0.1:8081/api/open/api/audience/detail -d '{{"audienceUserIdList":[{id}]}}' | head -c 120; echo; done
+    for i in 1 2; do curl -s 127.0.0.1:8081/api/open/api/audience/detail --json '{{"audienceUserIdList":[{id}]}}' | head -c 120; echo; done
 
   What the gateway has been doing:
     curl -s 127.0.0.1:9090/status.json
