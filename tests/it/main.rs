@@ -1,0 +1,34 @@
+//! The tests of the whole, in one binary: in paused time over in-memory connections wherever the test is not about
+//! sockets, processes or the command line.
+#![expect(missing_docs, reason = "a test binary has no public interface")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+// The gateway in one process with the simulated upstream.
+mod harness;
+
+// A lookup's answer: bytes, order, scope, headers.
+mod lookup;
+// The error table: every row that a lookup can reach.
+mod refusals;
+// Whatever the upstream turns out to be, answers are right.
+mod unknowns;
+// Random lookups give exactly what asking the upstream key by key gives.
+mod model;
+// Coalescing, merging, saturation, stalls.
+mod queue;
+// The upstream fails, and comes back.
+mod faults;
+// Callers that leave.
+mod cancellation;
+// The invariants of dispatch, in thousands of random schedules.
+mod simulation;
+// Passing through, beside lookups.
+mod passthrough;
+// What operators see.
+mod admin;
+// Draining.
+mod shutdown;
+// The program as a process, over real sockets.
+mod process;
+// What the house looks like: imports go down, lists in the README mirror the code.
+mod house;
