@@ -8,7 +8,9 @@
 //!   trailing slash dropped, the base URL's path stripped where it is given.
 //! - **What goes upstream is the caller's spelling**, but for dot segments, doubled slashes and the base path: of those
 //!   nothing is left to be read in another way than here.
-//! - **What two servers may read as two paths is refused**: escaped slashes, double encoding, climbing above the root.
+//! - **An escaped slash** is compared as a slash and goes upstream as it was given, as Envoy and nginx pass it.
+//! - **What two servers may read as two paths is refused**: double encoding, climbing above the root, an escaped slash
+//!   beside a dot segment.
 
 use std::fmt;
 
@@ -216,8 +218,13 @@ fn normal_form(raw: &str) -> Result<String, &'static str> {
         return Err("the path has a broken percent-escape");
     }
     let decoded = percent_decode_str(raw).decode_utf8().or(Err("the path is not UTF-8 once decoded"))?;
-    if decoded.contains(['/', '\\']) {
-        return Err("the path has an escaped slash or a backslash");
+    if decoded.contains('\\') {
+        return Err("the path has a backslash");
+    }
+    // To compare, an escaped slash is a slash; where the two readings would differ in more than that, neither is safe.
+    let pieces = || decoded.split('/');
+    if decoded.contains('/') && (decoded.contains(';') || pieces().any(|piece| matches!(piece, "" | "." | ".."))) {
+        return Err("the path has an escaped slash beside parameters or a dot segment");
     }
     if decoded.contains(char::is_control) {
         return Err("the path has a control character");

@@ -8,7 +8,7 @@
 pub(super) const NOT_BUILT: &[(&str, &str)] = &[
     ("server.tls", "TLS for callers"),
     ("clients", "telling callers apart by token"),
-    ("upstream.credentials.mode=managed", "a credential of the gateway's own"),
+    ("upstream.credentials.mode=managed", "mode = \"managed\", a credential of the gateway's own,"),
     ("upstream.credentials.instance_appid", "a credential of the gateway's own"),
     ("upstream.credentials.instance_secret_file", "a credential of the gateway's own"),
     ("upstream.credentials.instance_secret", "a credential of the gateway's own"),

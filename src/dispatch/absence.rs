@@ -1,13 +1,16 @@
-//! When "there is no such customer" may be believed of a request that carried several lists.
+//! When a request that carried several lists may be believed to have said everything of a list.
 //!
 //! Nobody has written down what several lists in one request mean: their union, only the first that is not empty, or
-//! the intersection. A record that comes back is true in any case; absence is only as good as the union. Rules:
-//! - **One list** in the request: absence is believed.
-//! - **Proof.** An answer in which one record is explained by list A alone and another by list B alone is neither an
-//!   intersection nor only the first list: the pair A, B is proved. Absence is believed when every pair in the request is.
-//! - **Until then** a key without a record is asked again with its own list only.
-//! - **Refutation.** If that finds it after all, the lists are not a union: from then on each rides alone, until
-//!   [`FORGET`] has passed (the customer may have been created in between).
+//! the intersection. A record that comes back is true in any case. That there is no record, or that there is not another
+//! one behind a phone that two customers may share, is only as good as the union. Rules:
+//! - **One list** in the request: what it leaves out does not exist.
+//! - **Shown.** A record that is explained by list A alone shows that list A was answered for itself in this request:
+//!   neither was it an intersection, nor did another list take its place.
+//! - **Proof.** An answer that shows two lists proves the pair to be a union, for every later request too.
+//! - **Until then** a key without a record, and a key that several customers may share, is asked again with its own list
+//!   only.
+//! - **Refutation.** If that finds a key that was not found in company, the lists are not a union: from then on each
+//!   rides alone, until [`FORGET`] has passed (the customer may have been created in between).
 
 use std::time::Duration;
 
@@ -51,13 +54,12 @@ impl Absence {
         }
     }
 
-    /// Whether absence is believed of a request that carried these kinds.
+    /// Whether a request that carried these kinds is believed to have said everything of one of them, given the kinds
+    /// that its answer shows.
     #[must_use]
-    pub fn is_believed(&self, kinds: &[Kind]) -> bool {
-        kinds.len() < 2 || self.setting == MixedLists::Union || {
-            let mut pairs = kinds.iter().flat_map(|&one| kinds.iter().map(move |&other| (one, other)));
-            pairs.all(|(one, other)| one == other || self.pairs[self.position(one, other)] == Pair::Proved)
-        }
+    pub fn is_complete(&self, kind: Kind, kinds: &[Kind], exclusive: &[bool]) -> bool {
+        let proved = |other: &Kind| *other == kind || self.pairs[self.position(kind, *other)] == Pair::Proved;
+        self.setting == MixedLists::Union || exclusive[kind.index()] || kinds.iter().all(proved)
     }
 
     /// An answer came in which each of these kinds explained a record that no other kind explains.
@@ -92,24 +94,29 @@ mod tests {
     const THIRD: Kind = Kind(1);
     const PHONE: Kind = Kind(2);
 
+    const NOTHING: &[bool] = &[false; 3];
+
     #[test]
-    fn absence_is_believed_of_one_list_and_of_several_once_each_pair_is_proved() {
+    fn one_list_is_complete_and_several_are_once_each_pair_is_proved() {
         let mut absence = Absence::new(MixedLists::Auto, 3);
-        assert!(absence.is_believed(&[PHONE]));
-        assert!(!absence.is_believed(&[ID, PHONE]));
+        assert!(absence.is_complete(PHONE, &[PHONE], NOTHING));
+        assert!(!absence.is_complete(PHONE, &[ID, PHONE], NOTHING));
         absence.observe_exclusive(&[true, false, true]);
-        assert!(absence.is_believed(&[ID, PHONE]));
-        assert!(!absence.is_believed(&[ID, THIRD, PHONE]));
-        absence.observe_exclusive(&[true, true, false]);
+        assert!(absence.is_complete(PHONE, &[ID, PHONE], NOTHING));
+        assert!(!absence.is_complete(PHONE, &[ID, THIRD, PHONE], NOTHING));
         absence.observe_exclusive(&[false, true, true]);
-        assert!(absence.is_believed(&[ID, THIRD, PHONE]));
+        assert!(absence.is_complete(PHONE, &[ID, THIRD, PHONE], NOTHING));
+        assert!(!absence.is_complete(ID, &[ID, THIRD, PHONE], NOTHING));
     }
 
     #[test]
-    fn records_of_one_list_prove_nothing() {
+    fn a_list_that_alone_explains_a_record_is_complete_in_that_answer_and_proves_nothing() {
         let mut absence = Absence::new(MixedLists::Auto, 3);
-        absence.observe_exclusive(&[true, false, false]);
-        assert!(!absence.is_believed(&[ID, PHONE]));
+        let exclusive = &[true, false, false];
+        absence.observe_exclusive(exclusive);
+        assert!(absence.is_complete(ID, &[ID, PHONE], exclusive));
+        assert!(!absence.is_complete(PHONE, &[ID, PHONE], exclusive));
+        assert!(!absence.is_complete(ID, &[ID, PHONE], NOTHING));
     }
 
     #[tokio::test(start_paused = true)]
@@ -120,7 +127,7 @@ mod tests {
         absence.observe_missed(PHONE, now);
         assert!(!absence.may_mix(now));
         assert!(absence.may_mix(now + FORGET));
-        assert!(!absence.is_believed(&[ID, PHONE]), "and nothing is proved after it");
+        assert!(!absence.is_complete(ID, &[ID, PHONE], NOTHING), "and nothing is proved after it");
     }
 
     #[tokio::test(start_paused = true)]
@@ -128,7 +135,7 @@ mod tests {
         let now = crate::clock::now();
         let mut union = Absence::new(MixedLists::Union, 3);
         union.observe_missed(PHONE, now);
-        assert!(union.may_mix(now) && union.is_believed(&[ID, PHONE]));
+        assert!(union.may_mix(now) && union.is_complete(ID, &[ID, PHONE], NOTHING));
         assert!(!Absence::new(MixedLists::Never, 3).may_mix(now));
     }
 }

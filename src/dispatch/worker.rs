@@ -247,13 +247,13 @@ impl Worker {
         if kinds.len() > 1 {
             state.absence.observe_exclusive(&success.exclusive);
         }
-        let believed = state.absence.is_believed(&kinds);
         let verdicts = ids.iter().zip(&batch.needs).zip(success.of).map(|((id, need), positions)| {
-            if positions.is_empty() && success.unmatched {
-                return Err(Need::Alone);
-            }
-            if positions.is_empty() && !believed {
-                return Err(Need::Missed);
+            let complete = state.absence.is_complete(id.kind, &kinds, &success.exclusive);
+            match positions.is_empty() {
+                true if success.unmatched => return Err(Need::Alone),
+                true if !complete => return Err(Need::Missed),
+                false if !complete && !self.shape.list(id.kind).unique => return Err(Need::OneList),
+                true | false => {}
             }
             if !positions.is_empty() && *need == Need::Missed {
                 state.absence.observe_missed(id.kind, started);

@@ -19,7 +19,7 @@ mod upload;
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Version, request, response};
+use http::{Method, Request, Response, Version, header::TRAILER, request, response};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body as HttpBody, Incoming};
 use tower::BoxError;
@@ -134,6 +134,10 @@ impl Passthrough {
             return Err(Refusal::InvalidRequest("the only transfer coding understood is chunked".into()));
         }
         headers::for_upstream(&mut parts, body.size_hint().exact());
+        if body.size_hint().exact().is_some() {
+            // Only a chunked body has trailers to announce.
+            parts.headers.remove(TRAILER);
+        }
         let query = parts.uri.query().map_or_else(String::new, |query| format!("?{query}"));
         let uri = self.client.uri(&format!("{}{query}", path.forward()));
         parts.uri = uri.ok_or(Refusal::UnsafePath("the path makes no URI"))?;

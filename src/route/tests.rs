@@ -38,6 +38,7 @@ fn every_spelling_of_a_lookup_path_is_the_lookup() {
         "/api/audience;v=1/detail;jsessionid=1/",
         "/api/audience/detail%3bv=1",
         "/;x/api/;/audience/detail",
+        "/api%2faudience%2Fdetail",
         "/api/x/..;y/audience/%2e/y/%2E%2e/detail",
         "http://elsewhere/api/audience/detail",
     ] {
@@ -67,6 +68,7 @@ fn what_is_no_lookup_passes_in_the_callers_spelling() {
         ("/;jsessionid=1", "/", "/;jsessionid=1"),
         ("/api/audience/detail/more", "/api/audience/detail/more", "/api/audience/detail/more"),
         ("/100%25", "/100%", "/100%25"),
+        ("/A%2Fb/c", "/a/b/c", "/A%2Fb/c"),
     ] {
         assert_eq!(forms(path), Ok((canonical.to_owned(), forward.to_owned())), "{path}");
     }
@@ -83,8 +85,11 @@ fn a_path_without_one_safe_form_is_refused() {
         "/%4",
         "/%4g",
         "/%%41",
-        "/a%2fb",
-        "/a%2Fb",
+        "/a%2f..",
+        "/%2e%2e%2fa",
+        "/a%2f",
+        "/a%2f%2fb",
+        "/a;x%2fb",
         "/a%5cb",
         "/a\\b",
         "/a%00",

@@ -129,7 +129,7 @@ pub struct Config {
     pub seed: u64,
 
     /// What the limiter counts.
-    #[arg(long, value_enum, default_value_t = LimitCounts::Accepted)]
+    #[arg(long, value_enum, default_value_t = LimitCounts::Arrivals)]
     pub limit_counts: LimitCounts,
     /// Whose requests the limiter counts together.
     #[arg(long, value_enum, default_value_t = LimitPer::All)]
@@ -196,9 +196,9 @@ pub struct Config {
     /// Say `"expire":0` in the token call's answer.
     #[arg(long)]
     pub token_expire_zero: bool,
-    /// The `instanceSecrect` that the token call accepts, for any `instanceAppid`.
-    #[arg(long, value_name = "SECRET", default_value = "demo-secret")]
-    pub instance_secret: String,
+    /// The `instanceSecrect` that the token call accepts, for any `instanceAppid`; without it any that is not empty.
+    #[arg(long, value_name = "SECRET")]
+    pub instance_secret: Option<String>,
 
     /// What goes wrong with lookups that the limiter let through.
     #[arg(long, value_enum, default_value_t = Fault::None)]
@@ -212,6 +212,13 @@ pub struct Config {
     /// Bytes of an answer under the fault `huge`.
     #[arg(long, value_name = "N", default_value_t = 64 << 20)]
     pub huge_bytes: u64,
+}
+
+impl Config {
+    /// Whether the token call accepts this secret.
+    pub(super) fn knows_secret(&self, secret: &str) -> bool {
+        self.instance_secret.as_ref().map_or(!secret.is_empty(), |known| known == secret)
+    }
 }
 
 impl Default for Config {

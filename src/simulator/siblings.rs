@@ -77,7 +77,7 @@ impl State {
     pub(super) fn issue_token(&mut self, uri: &Uri, now: Instant) -> (Outcome, Answer) {
         let app = parameter(uri, "instanceAppid").filter(|app| !app.is_empty());
         let secret = parameter(uri, "instanceSecrect");
-        let (Some(app), true) = (app, secret.as_deref() == Some(&self.config.instance_secret)) else {
+        let (Some(app), true) = (app, secret.is_some_and(|secret| self.config.knows_secret(&secret))) else {
             let wrong = Answer::failure(self.config.rejection_status, "100100", "appid或secret错误");
             return (Outcome::Unauthorized, wrong);
         };

@@ -41,7 +41,7 @@ pub struct Success {
     pub of: Vec<Vec<usize>>,
     /// Whether a record came that matches no asked key: then a key without a record may be the one that it belongs to.
     pub unmatched: bool,
-    /// For each kind of the shape, whether a record came that only a key of this kind explains.
+    /// For each kind of the shape, whether a record came that only a key of this kind can explain.
     pub exclusive: Vec<bool>,
 }
 

@@ -18,7 +18,7 @@ use super::{
     verdict::{Ask, Found, Success},
 };
 use crate::{
-    key::{Id, Value},
+    key::{Id, Kind, Value},
     shape::{FieldPath, List, Shape, ValueType},
 };
 
@@ -93,7 +93,7 @@ fn attribute(shape: &Shape, asked: &[Id], data: &[&RawValue]) -> Option<Success>
         records: Vec::with_capacity(data.len()),
         of: vec![Vec::new(); asked.len()],
         unmatched: false,
-        exclusive: vec![false; shape.lists.len()],
+        exclusive: Vec::new(),
     };
     let mut seen: HashMap<Id, &str> = HashMap::new();
     let mut strangers = Vec::new();
@@ -114,15 +114,12 @@ fn attribute(shape: &Shape, asked: &[Id], data: &[&RawValue]) -> Option<Success>
             strangers.push(record);
             continue;
         }
-        let kind = asked[matched[0]].kind;
-        if matched.iter().all(|&position| asked[position].kind == kind) {
-            success.exclusive[kind.index()] = true;
-        }
         for position in matched {
             success.of[position].push(success.records.len());
         }
         success.records.push(record);
     }
+    success.exclusive = exclusive(shape, asked, &success);
     if let ([only], true) = (asked, success.records.is_empty()) {
         for mut record in strangers {
             record.ids.push(only.clone());
@@ -133,6 +130,28 @@ fn attribute(shape: &Shape, asked: &[Id], data: &[&RawValue]) -> Option<Success>
         success.unmatched = !strangers.is_empty();
     }
     Some(success)
+}
+
+/// For each kind, whether a record came that only a key of this kind explains.
+///
+/// A record that carries a text of another kind that was asked for might be explained by that too, spelled in another
+/// way. It counts only where every key of that kind was found as it is spelled, so that none is left to be explained.
+fn exclusive(shape: &Shape, asked: &[Id], success: &Success) -> Vec<bool> {
+    let open = |kind: Kind| asked.iter().zip(&success.of).any(|(id, of)| id.kind == kind && of.is_empty());
+    let open: Vec<bool> = shape.kinds().map(|(kind, list)| list.value_type == ValueType::Text && open(kind)).collect();
+    let mut explained: Vec<Vec<Kind>> = vec![Vec::new(); success.records.len()];
+    for (id, of) in asked.iter().zip(&success.of) {
+        of.iter().for_each(|&record| explained[record].push(id.kind));
+    }
+    let alone = explained.iter().zip(&success.records).filter_map(|(kinds, record)| {
+        let kind = *kinds.first()?;
+        let only = kinds.iter().all(|other| *other == kind);
+        let respelled = record.ids.iter().any(|id| id.kind != kind && open[id.kind.index()]);
+        (only && !respelled).then_some(kind)
+    });
+    let mut exclusive = vec![false; shape.lists.len()];
+    alone.for_each(|kind| exclusive[kind.index()] = true);
+    exclusive
 }
 
 /// The ids that a record's own fields carry, and the position of the one that identifies its customer.

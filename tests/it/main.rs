@@ -1,6 +1,6 @@
 //! The tests of the whole, in one binary: in paused time over in-memory connections wherever the test is not about
 //! sockets, processes or the command line.
-#![expect(missing_docs, reason = "a test binary has no public interface")]
+#![expect(unreachable_pub, reason = "a test binary has no public interface")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 // The gateway in one process with the simulated upstream.

@@ -224,7 +224,7 @@ fn what_is_not_built_yet_is_refused_one_problem_for_each() {
         refused(text, &env),
         [
             "server.tls: TLS for callers is not built yet: leave it out",
-            "upstream.credentials.mode: a credential of the gateway's own is not built yet: leave it out",
+            "upstream.credentials.mode: mode = \"managed\", a credential of the gateway's own, is not built yet: leave it out",
             "passthrough.limit: a limit for a passed-through path is not built yet: leave it out",
             "clients: telling callers apart by token is not built yet: leave it out",
             "GATEWAY_CLIENTS__HEADER: telling callers apart by token is not built yet: leave it out",

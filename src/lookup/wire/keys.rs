@@ -94,9 +94,8 @@ fn read_member(list: &List, scanner: &mut Scanner<'_>) -> Result<Option<Value>, 
             scanner.scalar();
             return Ok(None);
         }
-        (Some(b'"'), _) => text(scanner.scalar()).map_err(|_unfit| {
-            invalid(format!("{} holds a string with a NUL or half of a surrogate pair", list.name))
-        })?,
+        (Some(b'"'), _) => text(scanner.scalar())
+            .map_err(|_unfit| invalid(format!("{} holds a string with half of a surrogate pair", list.name)))?,
         (Some(b'-' | b'0'..=b'9'), ValueType::Int64) => Cow::Borrowed(scanner.scalar()),
         _ => return Err(mistyped(list)),
     };

@@ -95,10 +95,10 @@ fn a_long_list_is_deduplicated_like_a_short_one() {
 }
 
 #[test]
-fn half_a_surrogate_pair_and_a_nul_are_refused_wherever_they_stand() {
-    for odd in [r#""\ud83d""#, r#""\ude00 ""#, r#""1\u0000""#] {
+fn half_a_surrogate_pair_is_refused_wherever_they_stand() {
+    for odd in [r#""\ud83d""#, r#""\ude00 ""#] {
         let named = sentence(format!(r#"{{"thirdIdList":[{odd}]}}"#));
-        assert_eq!(named, "thirdIdList holds a string with a NUL or half of a surrogate pair");
+        assert_eq!(named, "thirdIdList holds a string with half of a surrogate pair");
         assert!(decoded(format!(r#"{{"phoneList":["1"],"a":{odd}}}"#)).is_err());
         assert!(decoded(format!(r#"{{"phoneList":["1"],{odd}:1}}"#)).is_err());
     }

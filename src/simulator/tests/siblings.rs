@@ -36,7 +36,7 @@ async fn an_issued_token_lives_its_time_and_its_successor_sees_the_same_records(
 
 #[tokio::test(start_paused = true)]
 async fn a_wrong_secret_gets_no_token() {
-    let mut bench = Bench::unlimited(|_| {});
+    let mut bench = Bench::unlimited(|config| config.instance_secret = Some("demo-secret".to_owned()));
     for query in ["", "?instanceAppid=app&instanceSecrect=wrong", "?instanceSecrect=demo-secret"] {
         assert_eq!(bench.get(&format!("/api/open/app/getOrgAccessToken{query}")).await.code(), "100100", "{query}");
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::key::{Kind, Scope};
+use crate::key::Scope;
 
 fn id(kind: u8, value: &str) -> Id {
     let value = match kind {
@@ -99,6 +99,14 @@ fn a_key_asked_alone_takes_only_its_own_record_where_there_is_one() {
 fn a_record_that_only_one_list_explains_is_evidence_for_that_list() {
     let records = [r#"{"audienceUserId":1,"phone":"13"}"#, r#"{"audienceUserId":2,"phone":"14"}"#];
     assert_eq!(answered(&[(0, "1"), (2, "13"), (2, "14")], &records).exclusive, [false, false, true]);
+}
+
+#[test]
+fn a_record_that_may_carry_an_open_key_in_another_spelling_is_no_evidence() {
+    let record = r#"{"audienceUserId":1,"phone":"+8613"}"#;
+    assert_eq!(answered(&[(0, "1"), (2, "13")], &[record]).exclusive, [false, false, false]);
+    let without_phone = r#"{"audienceUserId":1}"#;
+    assert_eq!(answered(&[(0, "1"), (2, "13")], &[without_phone]).exclusive, [true, false, false]);
 }
 
 #[test]
