@@ -52,7 +52,8 @@ impl Client {
     /// A client that makes its connections with `dial`.
     #[must_use]
     pub fn new(config: Config, dial: Arc<dyn Dial>) -> Self {
-        let connector = Connector { dial, timeout: config.connect_timeout };
+        let connector =
+            Connector { dial, connect_timeout: config.connect_timeout, write_timeout: config.request_timeout };
         let http = HyperClient::builder(TokioExecutor::new())
             .pool_idle_timeout(POOL_IDLE)
             .pool_timer(TokioTimer::new())

@@ -23,7 +23,10 @@ use rustls::{
     crypto::CryptoProvider,
     pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
 };
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Sleep,
+};
 use tower::{BoxError, Service};
 
 use super::Config;
@@ -137,7 +140,9 @@ impl ServerCertVerifier for AcceptAny {
 #[derive(Clone)]
 pub(super) struct Connector {
     pub(super) dial: Arc<dyn Dial>,
-    pub(super) timeout: Duration,
+    pub(super) connect_timeout: Duration,
+    /// How long the upstream may take no byte of what is written to it.
+    pub(super) write_timeout: Duration,
 }
 
 impl Service<Uri> for Connector {
@@ -150,16 +155,35 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let dialing = tokio::time::timeout(self.timeout, self.dial.dial(to));
+        let dialing = tokio::time::timeout(self.connect_timeout, self.dial.dial(to));
+        let write_timeout = self.write_timeout;
         Box::pin(async move {
             let late = |_elapsed| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long");
-            Ok(Stream(TokioIo::new(dialing.await.map_err(late)??)))
+            Ok(Stream { io: TokioIo::new(dialing.await.map_err(late)??), write_timeout, stalled: None })
         })
     }
 }
 
-/// A connection as hyper's client wants it.
-pub(super) struct Stream(TokioIo<Box<dyn Io>>);
+/// A connection as hyper's client wants it. A write that the upstream does not take in time is an error: hyper flushes
+/// before it closes, and would otherwise hold the connection for ever.
+pub(super) struct Stream {
+    io: TokioIo<Box<dyn Io>>,
+    write_timeout: Duration,
+    /// Runs while a write is waiting.
+    stalled: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stream {
+    fn in_time<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let limit = self.write_timeout;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        stalled.as_mut().poll(cx).map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the upstream does not read")))
+    }
+}
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
@@ -173,25 +197,28 @@ impl hyper::rt::Read for Stream {
         cx: &mut Context<'_>,
         buf: hyper::rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, buf)
+        Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
 impl hyper::rt::Write for Stream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write(cx, buf)
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.in_time(cx, written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        let flushed = Pin::new(&mut self.io).poll_flush(cx);
+        self.in_time(cx, flushed)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        let shut = Pin::new(&mut self.io).poll_shutdown(cx);
+        self.in_time(cx, shut)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.0.is_write_vectored()
+        self.io.is_write_vectored()
     }
 
     fn poll_write_vectored(
@@ -199,6 +226,28 @@ impl hyper::rt::Write for Stream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
+        let written = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
+        self.in_time(cx, written)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_write_that_the_upstream_does_not_take_in_time_is_an_error() {
+        let (near, mut far) = tokio::io::duplex(8);
+        let limit = Duration::from_secs(10);
+        let mut stream = Stream { io: TokioIo::new(Box::new(near)), write_timeout: limit, stalled: None };
+        let mut write =
+            async || std::future::poll_fn(|cx| hyper::rt::Write::poll_write(Pin::new(&mut stream), cx, &[0; 8])).await;
+        assert_eq!(write().await.expect("it fits"), 8);
+        let began = crate::clock::now();
+        assert_eq!(write().await.map_err(|error| error.kind()), Err(io::ErrorKind::TimedOut));
+        assert_eq!(crate::clock::now() - began, limit);
+        far.read_exact(&mut [0; 8]).await.expect("what was written is there");
     }
 }
