@@ -83,12 +83,12 @@ impl Client {
         let limit = self.config.request_timeout;
         match tokio::time::timeout(limit, self.exchange(shape, ask, on_wire)).await {
             Ok(verdict) => verdict,
-            Err(_elapsed) => Verdict::Unavailable("no answer within upstream.request_timeout"),
+            Err(_elapsed) => Verdict::Unavailable("no answer within upstream.request_timeout".into()),
         }
     }
 
     async fn exchange(&self, shape: &Shape, ask: &Ask, on_wire: impl FnOnce() + Send) -> Verdict {
-        let Some(uri) = self.uri(&shape.path) else { return Verdict::Unavailable("the path makes no URI") };
+        let Some(uri) = self.uri(&shape.path) else { return Verdict::Unavailable("the path makes no URI".into()) };
         let body = Full::from(wire::request_body(shape, ask)).map_err(|never| match never {});
         let mut request = Request::new(body.boxed_unsync());
         *request.method_mut() = Method::POST;
@@ -113,8 +113,10 @@ impl Client {
         };
         match response {
             Ok(response) => self.read(shape, ask, response).await,
-            Err(error) if error.is_connect() => Verdict::Unavailable("no connection"),
-            Err(_error) => Verdict::Unavailable("the connection broke"),
+            Err(error) if error.is_connect() => {
+                Verdict::Unavailable(format!("no connection: {}", cause(&error)).into())
+            }
+            Err(error) => Verdict::Unavailable(format!("the connection broke: {}", cause(&error)).into()),
         }
     }
 
@@ -123,7 +125,7 @@ impl Client {
         let body = match Limited::new(body, self.config.max_response).collect().await {
             Ok(body) => body.to_bytes(),
             Err(error) if error.is::<LengthLimitError>() => return Verdict::TooLarge,
-            Err(_error) => return Verdict::Unavailable("the answer broke off"),
+            Err(_error) => return Verdict::Unavailable("the answer broke off".into()),
         };
         let passed_on = || {
             Arc::new(PassedOn {
@@ -137,10 +139,19 @@ impl Client {
             Meaning::Throttled => Verdict::Throttled(retry_after(&parts.headers)),
             Meaning::Unauthorized => Verdict::Unauthorized(passed_on()),
             Meaning::Rejected => Verdict::Rejected(passed_on()),
-            Meaning::Unavailable(reason) => Verdict::Unavailable(reason),
+            Meaning::Unavailable(reason) => Verdict::Unavailable(reason.into()),
             Meaning::Invalid(reason) => Verdict::Invalid(reason),
         }
     }
+}
+
+/// The innermost reason of an error of the connection: what the operating system or TLS said.
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut innermost = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    innermost.to_string()
 }
 
 /// `Retry-After` in its form as seconds; a date is not obeyed, because it says what the other clock believes.

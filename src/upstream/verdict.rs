@@ -1,6 +1,6 @@
 //! What became of one upstream request: the only thing the dispatcher learns of HTTP and JSON.
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -75,8 +75,8 @@ pub enum Verdict {
     Rejected(Arc<PassedOn>),
     /// The answer is over the size limit.
     TooLarge,
-    /// No answer, and why.
-    Unavailable(&'static str),
+    /// No answer, and why; never a word of the request or the answer.
+    Unavailable(Cow<'static, str>),
     /// An answer that cannot be understood, and why.
     Invalid(&'static str),
 }
@@ -97,9 +97,10 @@ impl Verdict {
 
     /// What the log says of it besides the outcome.
     #[must_use]
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &str {
         match self {
-            Self::Unavailable(reason) | Self::Invalid(reason) => reason,
+            Self::Unavailable(reason) => reason,
+            Self::Invalid(reason) => reason,
             Self::TooLarge => "the answer is over upstream.max_response",
             Self::Success(_) | Self::Throttled(_) | Self::Unauthorized(_) | Self::Rejected(_) => "",
         }
