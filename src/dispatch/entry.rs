@@ -109,11 +109,20 @@ pub(super) struct Held {
     pub(super) how: Again,
 }
 
+/// A batch that was rejected and divided.
+#[derive(Debug)]
+pub(super) struct Halved {
+    /// How many keys it had.
+    pub(super) size: usize,
+    /// How many of its halves have passed.
+    pub(super) passed: u8,
+}
+
 /// How a held batch goes again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Again {
     /// It was asked too early: as it was, with its free places filled.
     Filled,
-    /// It is half of a batch that was rejected: exactly as it is.
-    Exactly,
+    /// It is half of the rejected batch with this number: exactly as it is, or in parts if that is known to be too many.
+    Exactly(u64),
 }

@@ -17,6 +17,7 @@
 //! 7. Every queue, batch, wait and retry has a limit; reaching it is an answer to somebody and a count in a metric.
 
 pub mod absence;
+pub mod batch_limit;
 mod compose;
 pub mod entry;
 mod handle;

@@ -19,7 +19,8 @@ use std::{
 };
 
 use super::{
-    entry::{Again, Background, Entry, Held, Lane, Need, Place},
+    batch_limit::BatchLimit,
+    entry::{Again, Background, Entry, Halved, Held, Lane, Need, Place},
     promise::Forecast,
     ticket::{Client, Failure, Finished, Outcome, Ticket, TicketId},
 };
@@ -42,6 +43,9 @@ pub const SUSPECT_FOR: Duration = Duration::from_secs(60);
 
 /// Refused keys remembered at once; more than a minute can bring at one a second, with room for short intervals.
 const MAX_SUSPECTS: usize = 1024;
+
+/// Rejected batches whose halves are watched at once: one for each level of the halvings under way, several times over.
+const MAX_HALVED: usize = 64;
 
 /// Names a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -91,11 +95,12 @@ pub struct Submitted {
 struct Flight {
     keys: Vec<Key>,
     lane: Lane,
+    how: Again,
 }
 
 /// The queue of one lookup path.
 pub struct Queue<W> {
-    max_batch_keys: usize,
+    limit: BatchLimit,
     max_pending_keys: usize,
     pub(super) entries: HashMap<Key, Entry>,
     pub(super) tickets: BTreeMap<TicketId, Ticket<W>>,
@@ -103,6 +108,8 @@ pub struct Queue<W> {
     pub(super) background: BTreeMap<(Background, u64), (Key, Instant)>,
     held: VecDeque<Held>,
     flights: HashMap<BatchId, Flight>,
+    /// Rejected batches whose halves are held or under way.
+    halved: BTreeMap<u64, Halved>,
     /// When each lane of each scope last got a slot.
     pub(super) served: HashMap<(Arc<Scope>, Lane), Instant>,
     suspects: HashMap<Key, Instant>,
@@ -122,13 +129,14 @@ impl<W> Queue<W> {
     #[must_use]
     pub fn new(max_batch_keys: usize, max_pending_keys: usize) -> Self {
         Self {
-            max_batch_keys,
+            limit: BatchLimit::new(max_batch_keys),
             max_pending_keys,
             entries: HashMap::new(),
             tickets: BTreeMap::new(),
             background: BTreeMap::new(),
             held: VecDeque::new(),
             flights: HashMap::new(),
+            halved: BTreeMap::new(),
             served: HashMap::new(),
             suspects: HashMap::new(),
             turns: HashMap::new(),
@@ -151,10 +159,10 @@ impl<W> Queue<W> {
         self.pending
     }
 
-    /// The most keys that ride in one batch.
+    /// The most keys that ride in one batch, as learned.
     #[must_use]
     pub fn max_batch_keys(&self) -> usize {
-        self.max_batch_keys
+        self.limit.now()
     }
 
     /// Takes the keys of one lookup, none of them twice, all of one scope. `need` is what a key new to the queue needs;
@@ -231,7 +239,8 @@ impl<W> Queue<W> {
         self.expire(now);
         self.suspects.retain(|_, until| *until > now);
         self.forecast = None;
-        while let Some(held) = self.held.pop_front() {
+        while let Some(mut held) = self.held.pop_front() {
+            self.split_off_excess(&mut held);
             let mut keys = self.still_wanted(held.keys, held.how, now);
             if keys.is_empty() {
                 continue;
@@ -240,26 +249,49 @@ impl<W> Queue<W> {
                 let scope = Arc::clone(&keys[0].scope);
                 self.fill(&scope, held.lane, &mut keys);
             }
-            return Some(self.send(keys, held.lane, now));
+            return Some(self.send(keys, held.lane, held.how, now));
         }
         let (scope, lane) = self.next_lane()?;
         let mut keys = Vec::new();
         self.fill(&scope, lane, &mut keys);
-        (!keys.is_empty()).then(|| self.send(keys, lane, now))
+        (!keys.is_empty()).then(|| self.send(keys, lane, Again::Filled, now))
     }
 
     /// A batch was asked too early: it goes again at the head of the queue, and that cost its keys no attempt.
     pub fn refuse(&mut self, batch: BatchId, now: Instant) {
         let Some(flight) = self.flights.remove(&batch) else { return };
-        self.hold(flight.keys, flight.lane, Again::Filled, now);
+        self.hold(flight.keys, flight.lane, flight.how, now);
     }
 
     /// A batch of several keys was rejected as a whole: its halves go next, each in a request of its own.
     pub fn halve(&mut self, batch: BatchId, now: Instant) {
         let Some(mut flight) = self.flights.remove(&batch) else { return };
+        if let Again::Exactly(whole) = flight.how {
+            self.halved.remove(&whole); // Not both of its halves pass.
+        }
+        let number = self.next();
+        self.halved.insert(number, Halved { size: flight.keys.len(), passed: 0 });
+        if self.halved.len() > MAX_HALVED {
+            self.halved.pop_first(); // Its callers left, or a key of it was at fault: nothing follows from it.
+        }
         let second = flight.keys.split_off(flight.keys.len().div_ceil(2));
-        self.hold(second, flight.lane, Again::Exactly, now);
-        self.hold(flight.keys, flight.lane, Again::Exactly, now);
+        self.hold(second, flight.lane, Again::Exactly(number), now);
+        self.hold(flight.keys, flight.lane, Again::Exactly(number), now);
+    }
+
+    /// A batch was answered: as many keys may ride together. If it is the second half of a rejected one to pass, that one
+    /// was too large.
+    pub fn passed(&mut self, batch: BatchId, now: Instant) {
+        let Some(flight) = self.flights.get(&batch) else { return };
+        self.limit.passed(flight.keys.len(), now);
+        let Again::Exactly(whole) = flight.how else { return };
+        let Some(halved) = self.halved.get_mut(&whole) else { return };
+        halved.passed += 1;
+        if halved.passed == 2 {
+            let size = halved.size;
+            self.halved.remove(&whole);
+            self.limit.too_large(size, now);
+        }
     }
 
     /// Applies what became of each key of a batch, in the order of its ask, and returns the tickets that are over.
@@ -398,12 +430,23 @@ impl<W> Queue<W> {
             !entry.waiters.is_empty()
         });
         for key in unwanted {
-            if let (Again::Exactly, Some(entry)) = (how, self.entries.get_mut(&key)) {
+            if let (Again::Exactly(_), Some(entry)) = (how, self.entries.get_mut(&key)) {
                 entry.need = Need::Alone; // It is still suspected.
             }
             self.set_background(&key, Background::Abandoned, now);
         }
         wanted
+    }
+
+    /// A held batch that has meanwhile turned out to be too large goes in parts.
+    fn split_off_excess(&mut self, held: &mut Held) {
+        if held.keys.len() > self.limit.now() {
+            let rest = held.keys.split_off(self.limit.now());
+            if let Again::Exactly(whole) = held.how {
+                self.halved.remove(&whole); // These parts are no halves.
+            }
+            self.held.push_front(Held { keys: rest, lane: held.lane, how: held.how });
+        }
     }
 
     fn hold(&mut self, keys: Vec<Key>, lane: Lane, how: Again, now: Instant) {
@@ -418,7 +461,7 @@ impl<W> Queue<W> {
     }
 
     /// Queued => InFlight
-    fn send(&mut self, keys: Vec<Key>, lane: Lane, now: Instant) -> Batch {
+    fn send(&mut self, keys: Vec<Key>, lane: Lane, how: Again, now: Instant) -> Batch {
         let id = BatchId(self.next());
         let scope = Arc::clone(&keys[0].scope);
         let mut batch = Batch {
@@ -444,7 +487,7 @@ impl<W> Queue<W> {
             self.work_since = None;
         }
         self.served.insert((scope, lane), now);
-        self.flights.insert(id, Flight { keys, lane });
+        self.flights.insert(id, Flight { keys, lane, how });
         batch
     }
 

@@ -195,6 +195,7 @@ impl Worker {
                 state.pacer.succeeded();
                 state.envelope = success.envelope.clone();
                 state.latency = (state.latency * (LATENCY_PARTS - 1) + took) / LATENCY_PARTS;
+                state.queue.passed(batch.id, now);
                 let settled = self.believe(state, &batch, started, success);
                 state.queue.settle(batch.id, settled, now)
             }
