@@ -1,6 +1,6 @@
 //! The heart: callers wait on keys, never on requests; one worker decides, at the moment a slot opens, which keys ride.
 //!
-//! [`queue`] (what waits, for whom), [`compose`] and [`share`] (who rides), [`pacer`] (when), [`absence`] (what an answer
+//! [`queue`] (what waits, for whom), [`batch`] (what is on its way), [`compose`] and [`share`] (who rides), [`pacer`] (when), [`absence`] (what an answer
 //! without a record proves) and [`promise`] (how long it will take) are pure. [`worker`] is the one task that drives
 //! them. [`Handle`] is what callers hold: its methods are synchronous and lock the state for one step; no lock is held
 //! across an `.await`.
@@ -17,6 +17,7 @@
 //! 7. Every queue, batch, wait and retry has a limit; reaching it is an answer to somebody and a count in a metric.
 
 pub mod absence;
+pub mod batch;
 pub mod batch_limit;
 mod compose;
 pub mod entry;

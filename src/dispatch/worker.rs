@@ -10,9 +10,9 @@ use tracing::{info, warn};
 
 use super::{
     Config,
+    batch::{Batch, Settled},
     entry::Need,
     handle::{Handle, Shared, State, Waker},
-    queue::{Batch, Settled},
     ticket::{Failure, Finished},
 };
 use crate::{

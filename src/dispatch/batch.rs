@@ -1,0 +1,263 @@
+//! Batches on their way: sealed when a slot opens, held when they must go again, settled when they are answered.
+//!
+//! ```text
+//! Queued ──seal──▶ InFlight ──settle──▶ gone, or Queued again in other company
+//!                  │      ▲
+//!           refuse, halve │
+//!                  ▼      │
+//!                  Held ──┘ before anything else
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    entry::{Again, Background, Entry, Halved, Held, Lane, Need, Place},
+    queue::Queue,
+    ticket::{Failure, Finished, Outcome, TicketId},
+};
+use crate::{cache::Answer, clock::Instant, key::Key, upstream::verdict::Ask};
+
+/// Names a batch.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct BatchId(u64);
+
+/// Attempts per key before its callers are told that the upstream does not answer.
+pub const MAX_ATTEMPTS: u8 = 3;
+
+/// How long a key that the upstream refused rides alone.
+pub const SUSPECT_FOR: Duration = Duration::from_secs(60);
+
+/// Refused keys remembered at once; more than a minute can bring at one a second, with room for short intervals.
+const MAX_SUSPECTS: usize = 1024;
+
+/// Rejected batches whose halves are watched at once: one for each level of the halvings under way, several times over.
+const MAX_HALVED: usize = 64;
+
+/// The keys of one scope that ride in one slot.
+#[derive(Debug)]
+pub struct Batch {
+    /// Its name.
+    pub id: BatchId,
+    /// What is asked.
+    pub ask: Ask,
+    /// For each key, in what company it had to be asked for.
+    pub needs: Vec<Need>,
+    /// How long each key that somebody waits for has waited.
+    pub waits: Vec<Duration>,
+    /// Keys in it that nobody waits for.
+    pub background: usize,
+}
+
+/// What became of one key of a batch.
+#[derive(Debug)]
+pub enum Settled {
+    /// The upstream answered.
+    Answered(Arc<Answer>),
+    /// It never will.
+    Failed(Failure),
+    /// It must be asked again in other company.
+    Again(Need),
+    /// The request failed: asked again, unless it has been tried often enough; then this is the reason.
+    Retry(Failure),
+}
+
+/// A batch that is under way.
+pub(super) struct Flight {
+    pub(super) keys: Vec<Key>,
+    lane: Lane,
+    how: Again,
+}
+
+impl<W> Queue<W> {
+    /// Seals the batch that goes in the slot that has just opened: a held one, else what is fair, see
+    /// [`compose`](super::compose).
+    pub fn seal(&mut self, now: Instant) -> Option<Batch> {
+        self.expire(now);
+        self.suspects.retain(|_, until| *until > now);
+        self.forecast = None;
+        while let Some(mut held) = self.held.pop_front() {
+            self.split_off_excess(&mut held);
+            let mut keys = self.still_wanted(held.keys, held.how, now);
+            if keys.is_empty() {
+                continue;
+            }
+            if held.how == Again::Filled {
+                let scope = Arc::clone(&keys[0].scope);
+                self.fill(&scope, held.lane, &mut keys);
+            }
+            return Some(self.send(keys, held.lane, held.how, now));
+        }
+        let (scope, lane) = self.next_lane()?;
+        let mut keys = Vec::new();
+        self.fill(&scope, lane, &mut keys);
+        (!keys.is_empty()).then(|| self.send(keys, lane, Again::Filled, now))
+    }
+
+    /// A batch was asked too early: it goes again at the head of the queue, and that cost its keys no attempt.
+    pub fn refuse(&mut self, batch: BatchId, now: Instant) {
+        let Some(flight) = self.flights.remove(&batch) else { return };
+        self.hold(flight.keys, flight.lane, flight.how, now);
+    }
+
+    /// A batch of several keys was rejected as a whole: its halves go next, each in a request of its own.
+    pub fn halve(&mut self, batch: BatchId, now: Instant) {
+        let Some(mut flight) = self.flights.remove(&batch) else { return };
+        if let Again::Exactly(whole) = flight.how {
+            self.halved.remove(&whole); // Not both of its halves pass.
+        }
+        let number = self.next();
+        self.halved.insert(number, Halved { size: flight.keys.len(), passed: 0 });
+        if self.halved.len() > MAX_HALVED {
+            self.halved.pop_first(); // Its callers left, or a key of it was at fault: nothing follows from it.
+        }
+        let second = flight.keys.split_off(flight.keys.len().div_ceil(2));
+        self.hold(second, flight.lane, Again::Exactly(number), now);
+        self.hold(flight.keys, flight.lane, Again::Exactly(number), now);
+    }
+
+    /// A batch was answered: as many keys may ride together. If it is the second half of a rejected one to pass, that one
+    /// was too large.
+    pub fn passed(&mut self, batch: BatchId, now: Instant) {
+        let Some(flight) = self.flights.get(&batch) else { return };
+        self.limit.passed(flight.keys.len(), now);
+        let Again::Exactly(whole) = flight.how else { return };
+        let Some(halved) = self.halved.get_mut(&whole) else { return };
+        halved.passed += 1;
+        if halved.passed == 2 {
+            let size = halved.size;
+            self.halved.remove(&whole);
+            self.limit.too_large(size, now);
+        }
+    }
+
+    /// Applies what became of each key of a batch, in the order of its ask, and returns the tickets that are over.
+    pub fn settle(&mut self, batch: BatchId, settled: Vec<Settled>, now: Instant) -> Vec<Finished<W>> {
+        let Some(flight) = self.flights.remove(&batch) else { return Vec::new() };
+        let mut touched = Vec::new();
+        for (key, settled) in flight.keys.into_iter().zip(settled) {
+            touched.extend(self.settle_key(&key, settled, now));
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        self.finish(touched, now)
+    }
+
+    fn settle_key(&mut self, key: &Key, settled: Settled, now: Instant) -> Vec<TicketId> {
+        let Some(mut entry) = self.entries.remove(key) else { return Vec::new() };
+        let outcome = match settled {
+            Settled::Answered(answer) => Outcome::Answer(answer),
+            Settled::Failed(failure) => Outcome::Failed(failure),
+            Settled::Again(need) => {
+                self.again(key, entry, need, now);
+                return Vec::new();
+            }
+            Settled::Retry(failure) => {
+                entry.attempts += 1;
+                if entry.attempts < MAX_ATTEMPTS {
+                    let need = entry.need;
+                    self.again(key, entry, need, now);
+                    return Vec::new();
+                }
+                Outcome::Failed(failure)
+            }
+        };
+        if matches!(outcome, Outcome::Failed(Failure::Refused(_))) && self.suspects.len() < MAX_SUSPECTS {
+            self.suspects.insert(key.clone(), now + SUSPECT_FOR);
+        }
+        let mut touched = Vec::with_capacity(entry.waiters.len());
+        for (id, position) in entry.waiters {
+            let ticket = self.tickets.get_mut(&id).expect("this holds because a ticket leaves its keys when it ends");
+            ticket.outcomes[position] = Some(outcome.clone());
+            touched.push(id);
+        }
+        if !entry.later.is_empty() {
+            // InFlight => Queued, for those who asked for a request that starts later.
+            let since = entry.since;
+            let waiters = entry.later;
+            self.enqueue(key.clone(), Entry { waiters, ..Entry::new(entry.need, since) }, now);
+        }
+        touched
+    }
+
+    /// InFlight => Queued, unless nobody wants it any more.
+    fn again(&mut self, key: &Key, mut entry: Entry, need: Need, now: Instant) {
+        entry.waiters.append(&mut entry.later);
+        entry.need = entry.need.max(need);
+        entry.place = Place::Queued;
+        entry.background = None;
+        let waited_for = !entry.waiters.is_empty();
+        self.enqueue(key.clone(), entry, now);
+        if !waited_for {
+            self.set_background(key, Background::Abandoned, now);
+        }
+    }
+
+    /// The keys of a held batch that somebody still waits for; the others go to the background.
+    fn still_wanted(&mut self, keys: Vec<Key>, how: Again, now: Instant) -> Vec<Key> {
+        let (wanted, unwanted): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| {
+            let entry = self.entries.get_mut(key).expect("this holds because a held key keeps its entry");
+            entry.place = Place::Queued;
+            !entry.waiters.is_empty()
+        });
+        for key in unwanted {
+            if let (Again::Exactly(_), Some(entry)) = (how, self.entries.get_mut(&key)) {
+                entry.need = Need::Alone; // It is still suspected.
+            }
+            self.set_background(&key, Background::Abandoned, now);
+        }
+        wanted
+    }
+
+    /// A held batch that has meanwhile turned out to be too large goes in parts.
+    fn split_off_excess(&mut self, held: &mut Held) {
+        if held.keys.len() > self.limit.now() {
+            let rest = held.keys.split_off(self.limit.now());
+            if let Again::Exactly(whole) = held.how {
+                self.halved.remove(&whole); // These parts are no halves.
+            }
+            self.held.push_front(Held { keys: rest, lane: held.lane, how: held.how });
+        }
+    }
+
+    fn hold(&mut self, keys: Vec<Key>, lane: Lane, how: Again, now: Instant) {
+        for key in &keys {
+            let entry = self.entries.get_mut(key).expect("this holds because a key in flight keeps its entry");
+            entry.place = Place::Held; // InFlight => Held
+            entry.waiters.append(&mut entry.later);
+            self.pending += 1;
+        }
+        self.work_since.get_or_insert(now);
+        self.held.push_front(Held { keys, lane, how });
+    }
+
+    /// Queued => InFlight
+    fn send(&mut self, keys: Vec<Key>, lane: Lane, how: Again, now: Instant) -> Batch {
+        let id = BatchId(self.next());
+        let scope = Arc::clone(&keys[0].scope);
+        let mut batch = Batch {
+            id,
+            ask: Ask { scope: Arc::clone(&scope), ids: keys.iter().map(|key| key.id.clone()).collect() },
+            needs: Vec::with_capacity(keys.len()),
+            waits: Vec::with_capacity(keys.len()),
+            background: 0,
+        };
+        for key in &keys {
+            let entry = self.entries.get_mut(key).expect("this holds because only queued keys are chosen");
+            entry.place = Place::InFlight;
+            batch.needs.push(entry.need);
+            if let Some(background) = entry.background.take() {
+                self.background.remove(&background);
+                batch.background += 1;
+            } else {
+                batch.waits.push(now.saturating_duration_since(entry.since));
+            }
+        }
+        self.pending -= keys.len();
+        if self.pending == 0 {
+            self.work_since = None;
+        }
+        self.served.insert((scope, lane), now);
+        self.flights.insert(id, Flight { keys, lane, how });
+        batch
+    }
+}
