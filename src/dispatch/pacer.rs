@@ -3,8 +3,9 @@
 //! Pure: every decision takes `now`. Rules:
 //! - **Floor.** governor's GCRA with a burst of one, on a clock that stands where `now` stands, never lets two starts be
 //!   closer than the interval, whatever else happens. A stall earns nothing: there is no burst after it.
-//! - **Margin.** What the upstream measures is arrivals, and the way there jitters. The margin starts small, doubles
-//!   when the upstream refuses, and shrinks slowly while it does not.
+//! - **Margin.** What the upstream measures is arrivals, and the way there jitters. The margin starts small, grows by half
+//!   when the upstream refuses, and shrinks by a sixty-fourth of what it has grown while it does not: where the two
+//!   balance, about one request in thirty is refused, and no slot in twenty is lost.
 //! - **On the wire.** The gap counts from when a request was handed to a live connection: a connection that took 80 ms
 //!   to make must not bring its request 80 ms nearer to the next one.
 //! - **Back-off.** Each failure in a row doubles the pause, with jitter, up to [`MAX_BACK_OFF`] intervals; one success
@@ -37,8 +38,8 @@ const LEAST_MARGIN: f64 = 0.025;
 /// The least margin in absolute terms, for short intervals: what a scheduler's tick may cost.
 const LEAST_MARGIN_TIME: Duration = Duration::from_millis(4);
 
-/// How much of the margin above the least is given up at each success.
-const SHRINK: u32 = 16;
+/// Which part of the margin above the least is given up at each success.
+const SHRINK: u32 = 64;
 
 /// The longest pause of the back-off, in intervals.
 pub const MAX_BACK_OFF: u32 = 8;
@@ -157,7 +158,7 @@ impl Pacer {
     /// The upstream said that it is asked too often.
     pub fn throttled(&mut self, now: Instant, retry_after: Option<Duration>) {
         self.failures = 0;
-        self.margin = (self.margin * 2).min(self.interval);
+        self.margin = (self.margin * 3 / 2).min(self.interval);
         self.not_before = retry_after.map(|wait| now + wait.min(MAX_RETRY_AFTER));
     }
 
@@ -236,7 +237,7 @@ mod tests {
             pacer.throttled(now, None);
         }
         assert!(pacer.gap() <= SECOND * 2, "the margin is bounded");
-        for _ in 0..1000 {
+        for _ in 0..5000 {
             pacer.succeeded();
         }
         assert!(pacer.gap() - least < Duration::from_millis(1));

@@ -130,6 +130,30 @@ async fn any_limiter_is_kept_content_whatever_it_counts() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn with_jitter_on_the_way_nineteen_slots_of_twenty_are_accepted_after_a_minute() {
+    for counts in [LimitCounts::Arrivals, LimitCounts::Accepted, LimitCounts::Window] {
+        let app = Setup::new()
+            .config("[[lookup]]\nmax_batch_keys = 1\ntimeout = \"1h\"")
+            .upstream(|upstream| {
+                upstream.limit_counts = counts;
+                upstream.arrival_jitter = Duration::from_millis(200);
+            })
+            .start();
+        let list: Vec<String> = (0..400).map(|index| app.simulator.customer(index).id.to_string()).collect();
+        let reply = app.lookup(&format!(r#"{{"audienceUserIdList":[{}]}}"#, list.join(","))).await;
+        assert_eq!(reply.records().len(), 400);
+        let lookups = app.upstream_lookups();
+        let minute = lookups[0].moment + Duration::from_secs(60);
+        let later: Vec<_> = lookups.iter().filter(|lookup| lookup.moment > minute).collect();
+        let accepted = later.iter().filter(|lookup| lookup.outcome == Outcome::Accepted).count();
+        assert!(accepted * 100 >= later.len() * 95, "{accepted} of {} accepted, {counts:?}", later.len());
+        let took = lookups.last().map(|last| last.moment - lookups[0].moment).unwrap();
+        assert!(took < Duration::from_secs(500), "{took:?} for 400 slots, {counts:?}");
+        app.stop_without_pace_check().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_batch_that_is_too_large_is_halved_and_everybody_is_answered() {
     let app = Setup::new().upstream(|upstream| upstream.max_keys = 40).start();
     let list: Vec<String> = (0..100).map(|index| app.simulator.customer(index).id.to_string()).collect();
