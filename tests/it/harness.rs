@@ -4,7 +4,7 @@
 //! lookups of a path reached the upstream closer than the interval, none carried two scopes, and every task ended. An
 //! [`App`] that is dropped without it fails the test.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use audience_gateway::{
     config::Config,
@@ -18,6 +18,7 @@ use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream},
     sync::{mpsc, oneshot},
     task::JoinSet,
     time::Instant,
@@ -87,7 +88,7 @@ impl Setup {
 
 /// Connects to the simulator through memory.
 struct Pipes {
-    connections: mpsc::Sender<tokio::io::DuplexStream>,
+    connections: mpsc::Sender<DuplexStream>,
 }
 
 impl Pipes {
@@ -270,7 +271,14 @@ pub fn request(method: Method, path: &str, body: &str, headers: &[(&str, &str)])
 }
 
 async fn call(to: &Connector, request: Request<Full<Bytes>>) -> Reply {
-    let io = to.connect(BUFFER).await.expect("the gateway listens");
+    exchange(to.connect(BUFFER).await.expect("the gateway listens"), request).await
+}
+
+/// Sends one request over a connection of its own, whatever that runs over.
+pub async fn exchange<S>(io: S, request: Request<Full<Bytes>>) -> Reply
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.expect("a connection");
     let mut driving = JoinSet::new();
     driving.spawn(connection);
@@ -298,8 +306,46 @@ where
     order.iter().map(|id| answers.remove(id).expect("each is answered")).collect()
 }
 
-/// A free address on loopback.
-pub fn free_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address")
+impl App {
+    /// A connection for a caller who speaks HTTP by hand; an error when nobody accepts any more.
+    pub async fn connect(&self) -> std::io::Result<DuplexStream> {
+        self.callers.connect(BUFFER).await
+    }
+
+    /// Sends these bytes, which must ask for the connection to be closed, and reads what comes back.
+    pub async fn raw(&self, request: &str) -> Reply {
+        let mut io = self.connect().await.expect("the gateway listens");
+        // The gateway may answer and close before it has read all of it.
+        let _closed = io.write_all(request.as_bytes()).await;
+        read_reply(&mut io).await
+    }
+
+    /// Asks the admin listener with any method.
+    pub async fn admin_with(&self, method: Method, path: &str) -> Reply {
+        call(&self.operators, request(method, path, "", &[])).await
+    }
+
+    /// Asks the upstream without the gateway.
+    pub async fn ask_upstream(&self, request: Request<Full<Bytes>>) -> Reply {
+        let (near, far) = tokio::io::duplex(BUFFER);
+        let mut serving = JoinSet::new();
+        serving.spawn(self.simulator.clone().serve_connection(far));
+        exchange(near, request).await
+    }
+}
+
+/// Reads an answer to the end of its connection. Its body is taken as it is framed.
+pub async fn read_reply(io: &mut DuplexStream) -> Reply {
+    let mut bytes = Vec::new();
+    let _reset = io.read_to_end(&mut bytes).await;
+    let text = String::from_utf8(bytes).expect("an answer is text");
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {text:?}"));
+    let mut lines = head.lines();
+    let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok()).expect("a status");
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+        let name: http::HeaderName = name.parse().expect("a header's name");
+        headers.append(name, value.parse().expect("a header's value"));
+    }
+    Reply { status, headers, body: Bytes::copy_from_slice(body.as_bytes()) }
 }

@@ -1,1 +1,452 @@
-//! process
+//! The program as a process, over real sockets: arguments, exit statuses, signals, the demo, and what reaches its logs.
+//!
+//! Time is real here: every wait is for something and has a deadline, and every process ends with the test that began it.
+
+use std::{
+    fs::File,
+    io::Write as _,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::Duration,
+};
+
+use audience_gateway::{
+    config::Config,
+    simulator::{self, Customer, Simulator},
+};
+use http::Method;
+use tempfile::TempDir;
+use tokio::{
+    net::TcpStream,
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+
+use crate::harness::{DETAIL, Reply, exchange, request};
+
+/// No wait takes longer: a process on a busy machine needs a second, not thirty.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_millis(15);
+
+/// Polls until there is something, or panics with what was waited for.
+async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {DEADLINE:?} for {what}");
+        sleep(LOOK).await;
+    }
+}
+
+/// A directory for one test: what is written and printed is in it.
+struct Desk(TempDir);
+
+impl Desk {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        path
+    }
+
+    /// A configuration in front of this upstream, on ports that the kernel chooses.
+    fn config(&self, upstream: SocketAddr, more: &str) -> PathBuf {
+        let text = format!(
+            "upstream.base_url = \"http://{upstream}/api/open\"\n\
+             server.listen = \"127.0.0.1:0\"\nserver.admin_listen = \"127.0.0.1:0\"\n{more}\n"
+        );
+        self.write("gateway.toml", &text)
+    }
+}
+
+/// A running program; killed when it is dropped.
+struct Program {
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Program {
+    fn start(desk: &Desk, name: &str, arguments: &[&str]) -> Self {
+        Self::start_with(desk, name, arguments, &[])
+    }
+
+    /// Starts it in the test's directory, with these environment variables and no others.
+    fn start_with(desk: &Desk, name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let (stdout, stderr) =
+            (desk.0.path().join(format!("{name}.stdout")), desk.0.path().join(format!("{name}.stderr")));
+        let child = Command::new(env!("CARGO_BIN_EXE_audience-gateway"))
+            .args(arguments)
+            .env_clear()
+            .envs(environment.iter().copied())
+            .current_dir(desk.0.path())
+            .stdin(Stdio::null())
+            .stdout(File::create(&stdout).unwrap())
+            .stderr(File::create(&stderr).unwrap())
+            .spawn()
+            .expect("the program starts");
+        Self { child, stdout, stderr }
+    }
+
+    fn stdout(&self) -> String {
+        std::fs::read_to_string(&self.stdout).unwrap()
+    }
+
+    fn stderr(&self) -> String {
+        std::fs::read_to_string(&self.stderr).unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let sent =
+            Command::new("sh").args(["-c", "kill -s $0 $1", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    async fn exit(&mut self) -> ExitStatus {
+        until("the program to end", async || self.child.try_wait().unwrap()).await
+    }
+
+    /// Its status and what it wrote, once it has ended by itself.
+    async fn finished(mut self) -> (Option<i32>, String, String) {
+        let status = self.exit().await;
+        (status.code(), self.stdout(), self.stderr())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+/// The simulated upstream as a process, and where it listens.
+async fn simulate(desk: &Desk, more: &[&str]) -> (Program, SocketAddr) {
+    let arguments = [&["simulate", "--listen", "127.0.0.1:0"], more].concat();
+    let program = Program::start(desk, "simulate", &arguments);
+    let address = until("the simulator to listen", async || {
+        let printed = program.stdout();
+        printed.split_once("http://")?.1.split_once('/')?.0.parse().ok()
+    })
+    .await;
+    (program, address)
+}
+
+/// A gateway as a process, and where it listens: for callers, for operators.
+async fn serve(desk: &Desk, config: &Path) -> (Program, SocketAddr, SocketAddr) {
+    let program = Program::start(desk, "serve", &["serve", "--config", config.to_str().unwrap()]);
+    let (callers, operators) = until("the gateway to serve", async || {
+        let log = program.stderr();
+        let line = log.lines().find(|line| line.contains("\"serving\""))?;
+        let line: serde_json::Value = serde_json::from_str(line).ok()?;
+        Some((line["listen"].as_str()?.parse().ok()?, line["admin_listen"].as_str()?.parse().ok()?))
+    })
+    .await;
+    (program, callers, operators)
+}
+
+async fn send(to: SocketAddr, method: Method, path: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
+    let io = TcpStream::connect(to).await.unwrap_or_else(|error| panic!("{to}: {error}"));
+    exchange(io, request(method, path, body, headers)).await
+}
+
+async fn lookup(to: SocketAddr, body: &str) -> Reply {
+    send(to, Method::POST, DETAIL, body, &[]).await
+}
+
+async fn get(from: SocketAddr, path: &str) -> Reply {
+    send(from, Method::GET, path, "", &[]).await
+}
+
+/// A customer of the simulator as it is without any flags.
+fn customer(index: u64) -> Customer {
+    Simulator::new(simulator::Config::default()).customer(index)
+}
+
+fn by_id(index: u64) -> String {
+    format!(r#"{{"audienceUserIdList":[{}]}}"#, customer(index).id)
+}
+
+#[tokio::test]
+async fn check_prints_the_configuration_as_toml_and_opens_nothing() {
+    let desk = Desk::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap();
+    let text = format!("server.listen = \"{listen}\"\nupstream.base_url = \"http://127.0.0.1:1/api/open\"");
+    let path = desk.write("mine.toml", &text);
+    let path = path.to_str().unwrap();
+    let environment = [("GATEWAY_CACHE__TTL", "5m"), ("GATEWAY_CONFIG", path)];
+    for arguments in [&["check", "--config", path][..], &["check"]] {
+        let (status, stdout, stderr) = Program::start_with(&desk, "check", arguments, &environment).finished().await;
+        assert_eq!((status, &*stderr), (Some(0), ""), "{stdout}");
+        let printed: toml::Table = stdout.parse().expect("TOML");
+        assert_eq!(printed["cache"]["ttl"].as_str(), Some("5m"));
+        assert_eq!(printed["server"]["listen"].as_str(), Some(&*listen.to_string()));
+        let again = Config::parse(&stdout, std::iter::empty()).expect("what was printed is a configuration");
+        assert_eq!(again.to_toml(), stdout);
+    }
+}
+
+#[tokio::test]
+async fn without_being_told_otherwise_the_configuration_is_the_shipped_one() {
+    let desk = Desk::new();
+    let shipped = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/config/gateway.toml")).unwrap();
+    std::fs::create_dir(desk.0.path().join("config")).unwrap();
+    desk.write("config/gateway.toml", &shipped);
+    let (status, stdout, stderr) = Program::start(&desk, "check", &["check"]).finished().await;
+    assert_eq!((status, &*stderr), (Some(0), ""));
+    assert!(stdout.contains("https://integrate.rabbitpre.com/api/open"), "{stdout}");
+}
+
+#[tokio::test]
+async fn help_and_version_are_answers_and_no_errors() {
+    let desk = Desk::new();
+    for (arguments, word) in [
+        (&["--help"][..], "simulate"),
+        (&["--version"], env!("CARGO_PKG_VERSION")),
+        (&["simulate", "--help"], "--fault"),
+    ] {
+        let (status, stdout, stderr) = Program::start(&desk, "help", arguments).finished().await;
+        assert_eq!((status, &*stderr), (Some(0), ""), "{arguments:?}");
+        assert!(stdout.contains(word), "{stdout}");
+    }
+}
+
+#[tokio::test]
+async fn bad_arguments_end_it_with_64_and_one_line() {
+    let desk = Desk::new();
+    let rows: [(&[&str], &str); 8] = [
+        (&[], "--help"),
+        (&["fly"], "fly"),
+        (&["serve", "--port", "1"], "--port"),
+        (&["serve", "--config"], "--config"),
+        (&["check", "mine.toml"], "mine.toml"),
+        (&["simulate", "--interval", "soon"], "--interval"),
+        (&["simulate", "--listen", "nowhere"], "--listen"),
+        (&["demo", "--now"], "--now"),
+    ];
+    for (arguments, word) in rows {
+        let (status, stdout, stderr) = Program::start(&desk, "bad", arguments).finished().await;
+        assert_eq!((status, &*stdout), (Some(64), ""), "{arguments:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.starts_with("audience-gateway: ") && stderr.contains(word), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_bad_configuration_ends_it_with_64_and_a_line_for_each_problem_before_any_socket_is_opened() {
+    let desk = Desk::new();
+    // If it came to opening sockets, this one would be the problem.
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let text = format!(
+        "[server]\nlisten = \"{}\"\nmax_body = \"hunter2\"\n[cache]\ntll = \"1m\"\n[[lookup]]\ninterval = \"0s\"\n\
+         [replicas]\nredis = \"redis://:hunter2@host\"\n",
+        taken.local_addr().unwrap()
+    );
+    let path = desk.write("bad.toml", &text);
+    let keys =
+        ["server.max_body", "upstream.base_url", "lookup[0].interval", "cache.tll", "replicas", "GATEWAY_LOG__LEVEL"];
+    for command in ["serve", "check"] {
+        let arguments = [command, "--config", path.to_str().unwrap()];
+        let environment = [("GATEWAY_LOG__LEVEL", "hunter2")];
+        let (status, stdout, stderr) = Program::start_with(&desk, command, &arguments, &environment).finished().await;
+        assert_eq!((status, &*stdout), (Some(64), ""), "{stderr}");
+        for key in keys {
+            let of_key = stderr.lines().filter(|line| line.starts_with(&format!("audience-gateway: {key}: "))).count();
+            assert_eq!(of_key, 1, "{key} in\n{stderr}");
+        }
+        assert_eq!(stderr.lines().count(), keys.len(), "{stderr}");
+        assert!(!stderr.contains("hunter2"), "a value is quoted: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_that_is_not_there_or_no_toml_ends_it_with_64_and_its_name() {
+    let desk = Desk::new();
+    desk.write("broken.toml", "[upstream\nbase_url = \"hunter2\"\n");
+    for (file, place) in [("missing.toml", "missing.toml"), ("broken.toml", "broken.toml")] {
+        let (status, stdout, stderr) = Program::start(&desk, "serve", &["serve", "--config", file]).finished().await;
+        assert_eq!((status, &*stdout), (Some(64), ""));
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains(place) && !stderr.contains("hunter2"), "{stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_ends_it_with_1_and_its_address() {
+    let desk = Desk::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for key in ["listen", "admin_listen"] {
+        let other = if key == "listen" { "admin_listen" } else { "listen" };
+        let text = format!(
+            "upstream.base_url = \"http://127.0.0.1:1\"\nlog.level = \"error\"\n\
+             [server]\n{key} = \"{address}\"\n{other} = \"127.0.0.1:0\"\n"
+        );
+        let path = desk.write("taken.toml", &text);
+        let arguments = ["serve", "--config", path.to_str().unwrap()];
+        let (status, stdout, stderr) = Program::start(&desk, "serve", &arguments).finished().await;
+        assert_eq!((status, &*stdout), (Some(1), ""), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.contains(&address), "{stderr}");
+    }
+    let (status, _, stderr) = Program::start(&desk, "simulate", &["simulate", "--listen", &address]).finished().await;
+    assert_eq!((status, stderr.lines().count()), (Some(1), 1), "{stderr}");
+    assert!(stderr.contains(&address), "{stderr}");
+}
+
+#[tokio::test]
+async fn a_lookup_over_real_sockets_is_fetched_once_and_then_a_hit() {
+    let desk = Desk::new();
+    let (_simulator, upstream) = simulate(&desk, &[]).await;
+    let (mut gateway, callers, operators) = serve(&desk, &desk.config(upstream, "")).await;
+    assert_eq!(get(operators, "/readyz").await.status, 200);
+    let first = lookup(callers, &by_id(2)).await;
+    let expected = Simulator::new(simulator::Config::default()).expected(
+        "",
+        "",
+        "audienceUserIdList",
+        &customer(2).id.to_string(),
+    );
+    assert_eq!(first.records(), expected);
+    assert!(first.header("cache-status").starts_with("audience-gateway; fwd=miss"), "{:?}", first.headers);
+    let second = lookup(callers, &by_id(2)).await;
+    assert_eq!(second.body, first.body);
+    assert!(second.header("cache-status").starts_with("audience-gateway; hit"), "{:?}", second.headers);
+    assert_eq!(get(callers, "/echo").await.json()["path"], "/api/open/echo");
+    gateway.signal("INT");
+    assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn on_sigterm_and_ctrl_c_a_waiting_caller_is_answered_and_it_ends_with_0() {
+    for signal in ["TERM", "INT"] {
+        let desk = Desk::new();
+        let (mut simulator, upstream) = simulate(&desk, &["--latency", "2s"]).await;
+        let (mut gateway, callers, operators) = serve(&desk, &desk.config(upstream, "")).await;
+        let mut waiting = JoinSet::new();
+        waiting.spawn(async move { lookup(callers, &by_id(2)).await });
+        until("the lookup to be under way", async || {
+            let status = get(operators, "/status.json").await.json();
+            (status["lookups"][0]["upstream"]["in_flight"] == 1).then_some(())
+        })
+        .await;
+        gateway.signal(signal);
+        until("readyz to say that it drains", async || (get(operators, "/readyz").await.status == 503).then_some(()))
+            .await;
+        let refused = TcpStream::connect(callers).await.map(drop).map_err(|error| error.kind());
+        assert_eq!(refused, Err(std::io::ErrorKind::ConnectionRefused));
+        let reply = waiting.join_next().await.unwrap().unwrap();
+        assert_eq!(reply.records().len(), 1);
+        assert_eq!(gateway.exit().await.code(), Some(0), "{}", gateway.stderr());
+        simulator.signal(signal);
+        assert_eq!(simulator.exit().await.code(), Some(0));
+    }
+}
+
+#[tokio::test]
+async fn the_demo_needs_nothing_and_does_what_it_says() {
+    for address in ["127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:9090"] {
+        let free = TcpListener::bind(address).map(drop);
+        assert!(free.is_ok(), "the demo listens on {address}, which another program on this machine has taken");
+    }
+    let desk = Desk::new();
+    let mut demo = Program::start(&desk, "demo", &["demo"]);
+    let printed = until("the demo to say what to try", async || {
+        let printed = demo.stdout();
+        printed.contains("Ctrl-C").then_some(printed)
+    })
+    .await;
+    let [gateway, upstream, admin]: [SocketAddr; 3] =
+        ["127.0.0.1:8080", "127.0.0.1:8081", "127.0.0.1:9090"].map(|address| address.parse().unwrap());
+    let bodies: Vec<&str> = printed
+        .lines()
+        .filter(|line| line.trim_start().starts_with("curl -si 127.0.0.1:8080/api/audience/detail --json '"))
+        .filter_map(|line| line.split('\'').nth(1))
+        .collect();
+    let [by_id, by_third_id] = bodies[..] else { panic!("{printed}") };
+
+    let first = lookup(gateway, by_id).await;
+    assert_eq!(first.records().len(), 1);
+    assert!(first.header("cache-status").contains("; fwd=miss;"), "{:?}", first.headers);
+    for body in [by_id, by_third_id] {
+        let reply = lookup(gateway, body).await;
+        assert_eq!(reply.body, first.body);
+        assert!(reply.header("cache-status").contains("; hit;"), "{:?}", reply.headers);
+    }
+    let path = "/api/open/api/audience/detail";
+    let direct =
+        [send(upstream, Method::POST, path, by_id, &[]).await, send(upstream, Method::POST, path, by_id, &[]).await];
+    assert!(direct[1].text().contains("操作频繁"), "the upstream refuses the second in a second: {}", direct[1].text());
+    assert_eq!(get(admin, "/status.json").await.json()["phase"], "ready");
+    assert!(get(admin, "/metrics").await.text().lines().any(|line| line.starts_with("gateway_")));
+    demo.signal("INT");
+    assert_eq!(demo.exit().await.code(), Some(0));
+}
+
+/// Sends what a caller may send by mistake: bytes that are no HTTP.
+async fn send_rubbish(to: SocketAddr, text: &str) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut io = TcpStream::connect(to).await.unwrap();
+    let _refused = io.write_all(text.as_bytes()).await;
+    let _closed = io.shutdown().await;
+    let _answer = tokio::time::timeout(DEADLINE, io.read_to_end(&mut Vec::new())).await.expect("it is closed");
+}
+
+#[tokio::test]
+async fn at_the_finest_level_no_key_record_or_token_reaches_the_log() {
+    let desk = Desk::new();
+    let (_simulator, upstream) = simulate(&desk, &["--bad-key", "bad-key-7"]).await;
+    let (mut gateway, callers, operators) =
+        serve(&desk, &desk.config(upstream, "log.level = \"trace\"\nserver.max_body = \"2KiB\"")).await;
+    let Customer { id, third_id, phones, .. } = customer(2);
+    let (id, third_id, phone) = (id.to_string(), third_id.unwrap(), &*phones[0]);
+    let headers =
+        [("x-token", "token-of-alice"), ("authorization", "Bearer token-of-bob"), ("cookie", "c=token-of-eve")];
+    let whole = format!(
+        r#"{{"audienceUserIdList":[{id}],"thirdIdList":["{third_id}"],"phoneList":["{phone}"],"companyId":"company-31"}}"#
+    );
+    let reply = send(callers, Method::POST, DETAIL, &whole, &headers).await;
+    let record = reply.records().concat();
+    let too_large = format!("{whole}{}", " ".repeat(2048));
+    let mistyped = format!(r#"{{"phoneList":[{phone}]}}"#);
+    for body in [&*whole, &mistyped, &whole[1..], &too_large, r#"{"thirdIdList":["bad-key-7"]}"#] {
+        send(callers, Method::POST, DETAIL, body, &headers).await;
+        let path = format!("/api/audience/detail;{phone}?phone={phone}&token=token-of-alice");
+        send(callers, Method::POST, &path, body, &headers).await;
+        send(callers, Method::PUT, &format!("/echo/{phone}?id={id}&third={third_id}"), body, &headers).await;
+        send(callers, Method::PUT, &format!("/..%2f{phone}?id={id}"), body, &headers).await;
+    }
+    for text in [
+        format!("POST {DETAIL} HTTP/1.1\r\nhost: x\r\nx-token token-of-alice {phone}\r\n\r\n"),
+        format!("{phone} {phone} {phone}\r\n\r\n"),
+        format!("POST {DETAIL}?{phone} HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n{{\"phoneList\":[\"{phone}"),
+        format!("POST {DETAIL} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{phone}zz\r\n"),
+    ] {
+        send_rubbish(callers, &text).await;
+        send_rubbish(operators, &text).await;
+    }
+    gateway.signal("TERM");
+    assert_eq!(gateway.exit().await.code(), Some(0));
+    let log = gateway.stderr();
+    assert!(log.lines().filter(|line| line.contains("\"upstream request\"")).count() >= 2, "{log}");
+    assert!(
+        log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
+        "each line is JSON: {log}"
+    );
+    let record: serde_json::Value = serde_json::from_str(&record).expect("a record");
+    let name = record["realName"].as_str().expect("customer 2 has a name");
+    for secret in [&*id, &third_id, phone, name, "token-of-", "company-31", "bad-key-7"] {
+        assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
+    }
+    assert_eq!(gateway.stdout(), "");
+}
