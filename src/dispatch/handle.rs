@@ -140,13 +140,14 @@ impl State {
         until_first + self.pacer.gap().saturating_mul(further) + self.latency
     }
 
-    /// Counts the slots that passed unused since they were last counted.
+    /// Counts the slots that passed with nothing to send since they were last counted.
     pub(super) fn count_idle_slots(&mut self, now: Instant, metrics: &DispatchMetrics) {
+        let until = self.queue.work_since().map_or(now, |since| since.min(now));
         let from = self.counted_until.max(self.pacer.ready_at());
         let gap = self.pacer.gap();
-        let idle = now.saturating_duration_since(from).as_nanos() / gap.as_nanos().max(1);
+        let idle = until.saturating_duration_since(from).as_nanos() / gap.as_nanos().max(1);
         let idle = u32::try_from(idle).unwrap_or(u32::MAX);
-        if idle > 0 && self.queue.work_since().is_none() {
+        if idle > 0 {
             metrics.slots_idle.inc_by(u64::from(idle));
             self.counted_until = from + gap.saturating_mul(idle);
         }

@@ -206,7 +206,7 @@ impl Bench {
                 let now = Instant::now();
                 let deadline = now + Duration::from_secs(3600);
                 let wanted = Wanted { client: Client::Unknown, keys, fresh: true, deadline, partial: false };
-                let waiting = self.handle.submit(now, wanted).ok().expect("there is room");
+                let Ok(waiting) = self.handle.submit(now, wanted) else { panic!("there is room") };
                 let outcomes = waiting.outcomes(deadline).await;
                 for (id, outcome) in ids.iter().zip(&outcomes) {
                     let told = outcome.as_ref();
