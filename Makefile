@@ -1,10 +1,14 @@
-# What a developer types. `make test` is everything that must hold; `.ci/run` calls it.
+# What a developer types. `make test` is everything that must hold of the code; `.ci/run` adds `make supply-chain`.
 
 CARGO ?= cargo
 
-.PHONY: test setup fmt clippy unit doc benches demo supply-chain
+# The advisory database: the newest snapshot in the folder that lies beside the checkout, where there is one.
+ADVISORIES ?= $(lastword $(sort $(wildcard ../shared/data/rustsec-advisories-*.tgz)))
 
-test: setup fmt clippy unit doc benches
+.PHONY: test setup fmt clippy unit benches doc demo bench supply-chain
+
+# In the order in which a mistake is found soonest: two seconds, then minutes.
+test: setup fmt clippy unit benches doc
 
 # What the tests need of the machine, and nothing that is there already.
 setup:
@@ -19,12 +23,20 @@ clippy:
 unit:
 	$(CARGO) test --locked
 
+# Compiled and run once each in the tests' own profile, not measured: the dependencies are not built again.
+benches:
+	$(CARGO) test --locked --benches
+
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked
 
-# Compiled and run once each, not measured: `cargo bench` measures.
-benches:
-	$(CARGO) bench --locked --benches -- --test
+# Measured, as released; a part of it with `make bench ONLY=lookup/hot`.
+bench:
+	$(CARGO) bench --locked -- $(ONLY)
 
 demo:
-	$(CARGO) run --release -- demo
+	$(CARGO) run --release --locked -- demo
+
+# Licences, banned and doubled crates, sources, and known vulnerabilities.
+supply-chain:
+	@sh ci/supply-chain.sh "$(ADVISORIES)"
