@@ -1,6 +1,6 @@
 //! The way of a lookup that is a hit on every key: decode → cache → encode, each part by itself and all together.
 //!
-//! - **What is cached:** 10,000 customers of the simulated upstream, about 1.5 KB each, taken in through the same
+//! - **What is cached:** 10,000 customers of the simulated upstream, about 2.4 KB each, taken in through the same
 //!   attribution as an answer that came over a wire.
 //! - **hot** asks for the same keys again and again; **random** goes through all customers, in no order, so that the
 //!   processor's caches hold little of what is read.
@@ -31,7 +31,7 @@ use audience_gateway::{
 use criterion::{BenchmarkId, Criterion, Throughput};
 use http::{HeaderName, HeaderValue, StatusCode};
 
-/// Customers in the cache: their JSON is some 15 MB, more than most processors' caches hold.
+/// Customers in the cache: their JSON is some 24 MB, more than most processors' caches hold.
 const CUSTOMERS: usize = 10_000;
 /// Keys in one upstream answer while the cache is filled.
 const BATCH: usize = 100;
