@@ -95,9 +95,11 @@ impl Full {
         let record = |Found { json, ids, identity }| {
             Arc::new(Record { json, scope: Arc::clone(&scope), ids: ids.into(), identity, fetched_at })
         };
+        let records: Vec<Arc<Record>> = records.into_iter().map(record).collect();
         let said = Said {
             fetched_at,
-            records: records.into_iter().map(record).collect(),
+            wanted: (0..records.len()).collect(),
+            records: &records,
             answers: ask.ids.into_iter().zip(of).collect(),
         };
         let stored = self.cache.store(&scope, &self.shape, said);

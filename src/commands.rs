@@ -103,7 +103,7 @@ its admin listener on 127.0.0.1:9090. Things to try in another terminal:
   The same customer by third-party id is a hit too, because the first answer carried it:
     curl -si 127.0.0.1:8080/api/audience/detail --json '{{"thirdIdList":["{third_id}"]}}'
 
-  Thirty callers at once, each with another key: one upstream request, nobody refused:
+  Thirty callers at once, with 31 keys between them: one or two upstream requests, nobody refused:
     for i in $(seq 30); do curl -s 127.0.0.1:8080/api/audience/detail --json '{{"phoneList":["{phone}","1390000'$((1000+i))'"]}}' & done; wait
 
   The upstream itself refuses the second of two requests in a second:

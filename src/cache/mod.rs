@@ -17,7 +17,10 @@
 pub mod entry;
 mod index;
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use moka::{notification::RemovalCause, policy::EvictionPolicy};
 
@@ -53,11 +56,13 @@ enum Resident {
 }
 
 /// What one successful upstream answer said of the keys that it was asked for.
-pub struct Said {
+pub struct Said<'a> {
     /// When the request was started.
     pub fetched_at: Instant,
     /// The records that came.
-    pub records: Vec<Arc<Record>>,
+    pub records: &'a [Arc<Record>],
+    /// The positions of those that may be kept.
+    pub wanted: HashSet<usize>,
     /// Each key that is answered, with the positions of its records; none: the upstream said there is no such customer.
     pub answers: Vec<(Id, Vec<usize>)>,
 }
@@ -118,10 +123,14 @@ impl Cache {
 
     /// Takes in what the upstream said, and returns the answer that each asked key has from now on: the one just given,
     /// or a newer one that another request brought meanwhile.
-    pub fn store(&self, scope: &Arc<Scope>, shape: &Shape, said: Said) -> Vec<(Id, Arc<Answer>)> {
+    pub fn store(&self, scope: &Arc<Scope>, shape: &Shape, said: Said<'_>) -> Vec<(Id, Arc<Answer>)> {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Said { fetched_at, records, answers } = said;
-        let records: Vec<_> = records.into_iter().map(|record| self.newest(record, shape)).collect();
+        let Said { fetched_at, records, wanted, answers } = said;
+        let newest = |(position, record): (usize, &Arc<Record>)| {
+            let record = Arc::clone(record);
+            if wanted.contains(&position) { self.newest(record, shape) } else { record }
+        };
+        let records: Vec<_> = records.iter().enumerate().map(newest).collect();
         let stored = answers
             .into_iter()
             .map(|(id, positions)| {

@@ -11,7 +11,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    entry::{Again, Background, Entry, Halved, Held, Lane, Need, Place},
+    entry::{Again, Entry, Halved, Held, Lane, Need, Place},
     queue::Queue,
     ticket::{Failure, Finished, Outcome, TicketId},
 };
@@ -115,6 +115,12 @@ impl<W> Queue<W> {
         self.hold(flight.keys, flight.lane, Again::Exactly(number), now);
     }
 
+    /// For each key of a batch, whether its answer may be kept.
+    pub fn kept(&self, batch: BatchId) -> Vec<bool> {
+        let keys = self.flights.get(&batch).map_or(&[][..], |flight| &flight.keys);
+        keys.iter().map(|key| self.entries.get(key).is_some_and(|entry| entry.keep)).collect()
+    }
+
     /// A batch was answered: as many keys may ride together. If it is the second half of a rejected one to pass, that one
     /// was too large.
     pub fn passed(&mut self, batch: BatchId, now: Instant) {
@@ -174,7 +180,7 @@ impl<W> Queue<W> {
             // InFlight => Queued, for those who asked for a request that starts later.
             let since = entry.since;
             let waiters = entry.later;
-            self.enqueue(key.clone(), Entry { waiters, ..Entry::new(entry.need, since) }, now);
+            self.enqueue(key.clone(), Entry { waiters, keep: entry.keep, ..Entry::new(entry.need, since) }, now);
         }
         touched
     }
@@ -188,7 +194,7 @@ impl<W> Queue<W> {
         let waited_for = !entry.waiters.is_empty();
         self.enqueue(key.clone(), entry, now);
         if !waited_for {
-            self.set_background(key, Background::Abandoned, now);
+            self.abandon(key, now);
         }
     }
 
@@ -203,7 +209,7 @@ impl<W> Queue<W> {
             if let (Again::Exactly(_), Some(entry)) = (how, self.entries.get_mut(&key)) {
                 entry.need = Need::Alone; // It is still suspected.
             }
-            self.set_background(&key, Background::Abandoned, now);
+            self.abandon(&key, now);
         }
         wanted
     }

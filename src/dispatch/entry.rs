@@ -75,6 +75,8 @@ pub(super) enum Place {
 pub(super) struct Entry {
     pub(super) place: Place,
     pub(super) need: Need,
+    /// Whether its answer may be kept: somebody who asked did not say `no-store`.
+    pub(super) keep: bool,
     /// Failed attempts so far.
     pub(super) attempts: u8,
     /// When it was first asked for.
@@ -92,6 +94,7 @@ impl Entry {
         Self {
             place: Place::Queued,
             need,
+            keep: false,
             attempts: 0,
             since,
             waiters: BTreeMap::new(),

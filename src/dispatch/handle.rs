@@ -50,6 +50,8 @@ pub struct Wanted {
     pub keys: Vec<Key>,
     /// Whether a request that is already under way does not count (RFC 9111, `no-cache`).
     pub fresh: bool,
+    /// Whether what is fetched is for this caller only (RFC 9111, `no-store`).
+    pub no_store: bool,
     /// Until when the caller waits.
     pub deadline: Instant,
     /// Whether the caller takes what is ready by then, so that a wait that is too long is no reason to refuse it.
@@ -166,7 +168,7 @@ impl Handle {
     /// # Errors
     /// When the queue is full, cannot make the deadline, or the upstream is down: nothing is waited for then.
     pub fn submit(&self, now: Instant, wanted: Wanted) -> Result<Waiting, Refused> {
-        let Wanted { client, keys, fresh, deadline, partial } = wanted;
+        let Wanted { client, keys, fresh, no_store, deadline, partial } = wanted;
         let metrics = &self.shared.metrics;
         let mut state = self.shared.state();
         if state.drain_at.is_some_and(|drain_at| drain_at <= now) {
@@ -188,7 +190,7 @@ impl Handle {
         }
         let count = keys.len();
         let (waker, outcomes) = oneshot::channel();
-        let order = Order { client, keys, need, fresh, waker };
+        let order = Order { client, keys, need, fresh, no_store, waker };
         let Ok(submitted) = state.queue.submit(now, order) else {
             metrics.rejected_full.inc();
             return Err(Refused::Full(promise));

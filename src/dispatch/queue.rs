@@ -146,6 +146,7 @@ impl<W> Queue<W> {
                 self.enqueue(key.clone(), Entry::new(if suspected { Need::Alone } else { order.need }, now), now);
             }
             let entry = self.entries.get_mut(key).expect("this holds because it was there or has just been put there");
+            entry.keep |= !order.no_store;
             if order.fresh && entry.place == Place::InFlight {
                 entry.later.insert(ticket, position);
             } else {
@@ -164,7 +165,7 @@ impl<W> Queue<W> {
         let mut taken = 0;
         for key in keys {
             if self.pending < self.max_pending_keys && !self.entries.contains_key(&key) {
-                self.enqueue(key.clone(), Entry::new(need, now), now);
+                self.enqueue(key.clone(), Entry { keep: true, ..Entry::new(need, now) }, now);
                 self.set_background(&key, Background::Refresh, now);
                 taken += 1;
             }
@@ -244,7 +245,7 @@ impl<W> Queue<W> {
         entry.later.remove(&ticket);
         if entry.waiters.is_empty() && entry.place == Place::Queued {
             // waited for => Abandoned
-            self.set_background(key, Background::Abandoned, now);
+            self.abandon(key, now);
         }
     }
 
@@ -259,6 +260,15 @@ impl<W> Queue<W> {
         let entry = self.entries.get_mut(key).expect("this holds because the key is queued");
         entry.background = Some(number);
         self.background.insert(number, (key.clone(), now));
+    }
+
+    /// Nobody waits for a queued key any more: it stays for a retry, unless its answer could not be kept for one.
+    pub(super) fn abandon(&mut self, key: &Key, now: Instant) {
+        self.set_background(key, Background::Abandoned, now);
+        let entry = self.entries.get(key).filter(|entry| !entry.keep);
+        if let Some(number) = entry.and_then(|entry| entry.background) {
+            self.drop_background(number);
+        }
     }
 
     /// Drops what nobody has wanted for too long.
@@ -314,6 +324,8 @@ pub struct Order<W> {
     pub need: Need,
     /// Whether only a request counts that starts later than now (RFC 9111, `no-cache`).
     pub fresh: bool,
+    /// Whether the answer is for this caller only (RFC 9111, `no-store`).
+    pub no_store: bool,
     /// How the caller is woken.
     pub waker: W,
 }

@@ -3,7 +3,13 @@
 //! Fetches live in the worker's own task set: a caller that goes away takes none with it. The order of an answer is
 //! fixed: the cache is written, then everybody who waits is woken.
 
-use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::task::{Id as TaskId, JoinError, JoinSet};
 use tracing::{info, warn};
@@ -16,8 +22,9 @@ use super::{
     ticket::{Failure, Finished},
 };
 use crate::{
-    cache::{Cache, Said},
+    cache::{Answer, Cache, Said},
     clock::{Instant, now},
+    key::Id,
     metrics::DispatchMetrics,
     record::Record,
     shape::Shape,
@@ -271,14 +278,23 @@ impl Worker {
                 fetched_at: started,
             })
         };
-        let said = Said {
-            fetched_at: started,
-            records: success.records.into_iter().map(record).collect(),
-            answers: verdicts.iter().filter_map(|verdict| verdict.as_ref().ok().cloned()).collect(),
-        };
-        let mut stored = self.cache.store(&batch.ask.scope, &self.shape, said).into_iter();
+        let records: Vec<_> = success.records.into_iter().map(record).collect();
+        let kept = state.queue.kept(batch.id);
+        let keep = verdicts.iter().zip(kept).filter(|(_, kept)| *kept).filter_map(|(verdict, _)| verdict.as_ref().ok());
+        let answers: Vec<(Id, Vec<usize>)> = keep.cloned().collect();
+        let wanted: HashSet<usize> = answers.iter().flat_map(|(_, positions)| positions.iter().copied()).collect();
+        let stored = self.cache.store(
+            &batch.ask.scope,
+            &self.shape,
+            Said { fetched_at: started, records: &records, wanted, answers },
+        );
+        let stored: HashMap<Id, Arc<Answer>> = stored.into_iter().collect();
         let settled = verdicts.into_iter().map(|verdict| match verdict {
-            Ok(_) => Settled::Answered(stored.next().expect("this holds because each is stored in order").1),
+            Ok((id, positions)) => Settled::Answered(stored.get(&id).cloned().unwrap_or_else(|| {
+                // For those who asked only, and who want nothing kept.
+                let records = positions.into_iter().map(|position| Arc::clone(&records[position])).collect();
+                Arc::new(Answer { records, fetched_at: started, spread: 0 })
+            })),
             Err(need) => Settled::Again(need),
         });
         settled.collect()

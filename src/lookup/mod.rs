@@ -200,6 +200,7 @@ impl Lookup {
             client: *client,
             keys: keys.collect(),
             fresh: directives.cache.no_cache,
+            no_store: directives.cache.no_store,
             deadline,
             partial: directives.partial,
         };

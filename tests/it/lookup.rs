@@ -197,6 +197,20 @@ async fn a_record_fetched_under_a_phone_answers_its_id_and_third_id() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_fetched_with_no_store_is_not_kept_unless_somebody_else_asked_too() {
+    let app = Setup::new().start();
+    let body = format!(r#"{{"audienceUserIdList":[{}]}}"#, app.simulator.customer(2).id);
+    let no_store = [("cache-control", "no-store")];
+    assert_eq!(app.lookup_with(&body, &no_store).await.records().len(), 1);
+    assert_eq!(app.metric("gateway_cache_entries").await, 0.0);
+    let (mine, other) = tokio::join!(app.lookup_with(&body, &no_store), app.lookup(&body));
+    assert_eq!(mine.body, other.body);
+    assert!(app.lookup_with(&body, &no_store).await.header("cache-status").contains("; hit"));
+    assert_eq!(app.upstream_lookups().len(), 2);
+    app.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_stale_answer_leaves_at_once_and_is_refreshed_behind() {
     let app = Setup::new().config("cache.ttl = \"10s\"").start();
     let id = app.simulator.customer(2).id;

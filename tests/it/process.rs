@@ -343,8 +343,11 @@ async fn on_sigterm_and_ctrl_c_a_waiting_caller_is_answered_and_it_ends_with_0()
         gateway.signal(signal);
         until("readyz to say that it drains", async || (get(operators, "/readyz").await.status == 503).then_some(()))
             .await;
-        let refused = TcpStream::connect(callers).await.map(drop).map_err(|error| error.kind());
-        assert_eq!(refused, Err(std::io::ErrorKind::ConnectionRefused));
+        until("no new connection to be taken", async || {
+            let refused = TcpStream::connect(callers).await.map_err(|error| error.kind()).err();
+            (refused == Some(std::io::ErrorKind::ConnectionRefused)).then_some(())
+        })
+        .await;
         let reply = waiting.join_next().await.unwrap().unwrap();
         assert_eq!(reply.records().len(), 1);
         assert_eq!(gateway.exit().await.code(), Some(0), "{}", gateway.stderr());

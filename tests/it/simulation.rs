@@ -205,7 +205,8 @@ impl Bench {
                 let keys = ids.iter().map(|id| Key { scope: Arc::clone(scope), id: id.clone() }).collect();
                 let now = Instant::now();
                 let deadline = now + Duration::from_secs(3600);
-                let wanted = Wanted { client: Client::Unknown, keys, fresh: true, deadline, partial: false };
+                let wanted =
+                    Wanted { client: Client::Unknown, keys, fresh: true, no_store: false, deadline, partial: false };
                 let Ok(waiting) = self.handle.submit(now, wanted) else { panic!("there is room") };
                 let outcomes = waiting.outcomes(deadline).await;
                 for (id, outcome) in ids.iter().zip(&outcomes) {
@@ -238,14 +239,14 @@ impl Bench {
         let arrives = Duration::from_millis(rng.u64(0..8000));
         let patience = Duration::from_millis(rng.u64(1..40_000));
         let leaves = (rng.f64() < 0.2).then(|| Duration::from_millis(rng.u64(0..4000)));
-        let (fresh, partial) = (rng.f64() < 0.1, rng.f64() < 0.3);
+        let (fresh, no_store, partial) = (rng.f64() < 0.1, rng.f64() < 0.1, rng.f64() < 0.3);
         let client = Client::Peer([10, 0, 0, u8::try_from(number % 4).expect("small")].into());
         let (handle, world) = (self.handle.clone(), Arc::clone(&self.world));
         async move {
             tokio::time::sleep(arrives).await;
             let now = Instant::now();
             let deadline = now + patience;
-            let wanted = Wanted { client, keys, fresh, deadline, partial };
+            let wanted = Wanted { client, keys, fresh, no_store, deadline, partial };
             let Ok(waiting) = handle.submit(now, wanted) else { return };
             if let Some(leaves) = leaves {
                 tokio::time::sleep(leaves).await;
