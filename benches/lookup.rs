@@ -98,6 +98,7 @@ impl Full {
         let records: Vec<Arc<Record>> = records.into_iter().map(record).collect();
         let said = Said {
             fetched_at,
+            envelope: bytes::Bytes::new(),
             wanted: (0..records.len()).collect(),
             records: &records,
             answers: ask.ids.into_iter().zip(of).collect(),

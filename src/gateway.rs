@@ -20,13 +20,14 @@ use crate::{
     cache::Cache,
     clock,
     config::Config,
-    dispatch::{self, Client, Worker},
+    dispatch::{self, Client, Fleet, Recruit, Worker},
     error::Refusal,
     lookup::{Limits, Lookup},
     metrics::{Metrics, RouteMetrics},
     passthrough::{self, Passthrough},
     route::{Route, Router},
     server::{Listener, Peer, Server},
+    shape::Shape,
     upstream::{self, connect::Dial},
 };
 
@@ -46,8 +47,6 @@ pub struct Gateway {
     readiness: Arc<Readiness>,
     server: Server,
     config: Config,
-    /// The workers; dropping the gateway ends them.
-    tasks: JoinSet<()>,
 }
 
 /// What every request meets first.
@@ -56,7 +55,7 @@ struct Edge {
     lookups: Vec<(Lookup, RouteMetrics)>,
     passthrough: Passthrough,
     passed: RouteMetrics,
-    dispatchers: Vec<dispatch::Handle>,
+    dispatchers: Vec<Arc<Fleet>>,
 }
 
 impl Gateway {
@@ -70,22 +69,15 @@ impl Gateway {
         let client = upstream::client::Client::new(config.upstream.clone(), dial);
         let paths = config.lookups.iter().map(|lookup| &lookup.shape.path);
         let router = Router::new(config.upstream.base_url.path(), paths)?;
-        let mut tasks = JoinSet::new();
         let mut lookups = Vec::new();
         let mut queues = Vec::new();
         for (position, built) in (0..=u8::MAX).zip(&config.lookups) {
             let path = &built.shape.path;
             let shape = Arc::new(built.shape.clone());
-            let ask = asker(client.clone(), Arc::clone(&shape));
-            let (worker, dispatch) = Worker::new(
-                built.dispatch.clone(),
-                Arc::clone(&shape),
-                Arc::clone(&cache),
-                metrics.dispatch(path),
-                ask,
-            );
-            tasks.spawn(worker.run());
-            queues.push(Queue { path: path.clone(), dispatch: dispatch.clone(), config: built.dispatch.clone() });
+            let recruit =
+                recruiter(built.dispatch.clone(), client.clone(), Arc::clone(&shape), Arc::clone(&cache), &metrics);
+            let fleet = Arc::new(Fleet::new(built.dispatch.limit_per, recruit, clock::now()));
+            queues.push(Queue { path: path.clone(), dispatch: Arc::clone(&fleet), config: built.dispatch.clone() });
             let lookup = Lookup {
                 position,
                 metrics: metrics.lookup(shape.lists.iter().map(|list| list.kind.as_str())),
@@ -94,7 +86,7 @@ impl Gateway {
                 limits: Limits { max: config.server.max_body, timeout: config.server.limits.header_timeout },
                 credential: config.upstream.forward_headers.clone(),
                 cache: Arc::clone(&cache),
-                dispatch,
+                dispatch: fleet,
             };
             lookups.push((lookup, metrics.route(path)));
         }
@@ -109,7 +101,7 @@ impl Gateway {
             router,
             passed: metrics.route("passthrough"),
             passthrough,
-            dispatchers: queues.iter().map(|queue| queue.dispatch.clone()).collect(),
+            dispatchers: queues.iter().map(|queue| Arc::clone(&queue.dispatch)).collect(),
             lookups,
         };
         let admin = Admin {
@@ -121,7 +113,7 @@ impl Gateway {
             server: server.stats(),
             started: clock::now(),
         };
-        Ok(Self { edge: Arc::new(edge), admin: Arc::new(admin), readiness, server, config, tasks })
+        Ok(Self { edge: Arc::new(edge), admin: Arc::new(admin), readiness, server, config })
     }
 
     /// Serves until `shutdown` resolves and every caller has been answered, or the grace period is over.
@@ -130,12 +122,13 @@ impl Gateway {
         L: Listener,
         A: Listener + 'static,
     {
-        let Self { edge, admin: operators, readiness, server, config, mut tasks } = self;
+        let Self { edge, admin: operators, readiness, server, config } = self;
         let limits = crate::server::Config { max_connections: ADMIN_CONNECTIONS, ..config.server.limits.clone() };
         let answer = service_fn(move |request| {
             let response = operators.handle(&request);
             async move { Ok::<_, Infallible>(response.map(Full::new)) }
         });
+        let mut tasks = JoinSet::new();
         // It answers to the very end: that the gateway drains is read here.
         tasks.spawn(crate::server::serve(admin, answer, limits, std::future::pending()));
         let grace = config.server.shutdown_grace;
@@ -164,11 +157,24 @@ impl Gateway {
     }
 }
 
-/// How the worker asks: one request through the client.
-fn asker(client: upstream::client::Client, shape: Arc<crate::shape::Shape>) -> dispatch::Ask {
-    Box::new(move |ask, on_wire| {
-        let (client, shape) = (client.clone(), Arc::clone(&shape));
-        Box::pin(async move { client.ask(&shape, &ask, on_wire).await })
+/// How workers are made: each asks through the one client.
+fn recruiter(
+    config: dispatch::Config,
+    client: upstream::client::Client,
+    shape: Arc<Shape>,
+    cache: Arc<Cache>,
+    metrics: &Metrics,
+) -> Recruit {
+    let metrics = metrics.dispatch(&shape.path);
+    Box::new(move || {
+        let ask: dispatch::Ask = {
+            let (client, shape) = (client.clone(), Arc::clone(&shape));
+            Box::new(move |ask, on_wire| {
+                let (client, shape) = (client.clone(), Arc::clone(&shape));
+                Box::pin(async move { client.ask(&shape, &ask, on_wire).await })
+            })
+        };
+        Worker::new(config.clone(), Arc::clone(&shape), Arc::clone(&cache), metrics.clone(), ask)
     })
 }
 

@@ -86,8 +86,8 @@ impl Readiness {
 pub struct Queue {
     /// The path.
     pub path: String,
-    /// Its dispatcher.
-    pub dispatch: dispatch::Handle,
+    /// Its dispatchers.
+    pub dispatch: Arc<dispatch::Fleet>,
     /// The limits of its dispatcher.
     pub config: dispatch::Config,
 }
@@ -174,6 +174,7 @@ impl Queue {
             "interval_seconds": seconds(self.config.interval),
             "gap_seconds": seconds(status.queue.gap),
             "max_batch_keys": self.config.max_batch_keys,
+            "learned_max_batch_keys": status.max_batch_keys,
             "queue": {
                 "waiting": status.queue.waiting,
                 "refresh": status.queue.refresh,

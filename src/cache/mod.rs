@@ -19,9 +19,10 @@ mod index;
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
 };
 
+use bytes::Bytes;
 use moka::{notification::RemovalCause, policy::EvictionPolicy};
 
 pub use self::entry::{Answer, Freshness, Policy};
@@ -38,6 +39,9 @@ use crate::{
 const RESIDENT_OVERHEAD: usize = 640;
 /// Bytes that each key costs: its place in the index, the answer, and the value itself.
 const KEY_OVERHEAD: usize = 260;
+
+/// The documented spelling of a success, until the upstream has been heard.
+const ENVELOPE: &[u8] = br#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":["#;
 
 /// What the cache holds and for how long.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,6 +63,8 @@ enum Resident {
 pub struct Said<'a> {
     /// When the request was started.
     pub fetched_at: Instant,
+    /// The envelope up to and with `"data":[`.
+    pub envelope: Bytes,
     /// The records that came.
     pub records: &'a [Arc<Record>],
     /// The positions of those that may be kept.
@@ -72,6 +78,8 @@ pub struct Cache {
     index: Arc<Index>,
     residents: moka::sync::Cache<Key, Resident>,
     policy: Policy,
+    /// The envelope of the last success of each lookup path.
+    envelopes: RwLock<Vec<Bytes>>,
     /// Writers take turns, so that versions of a customer are compared and replaced in one step.
     writing: Mutex<()>,
 }
@@ -96,7 +104,7 @@ impl Cache {
                 }
             })
             .build();
-        Self { index, residents, policy: config.policy.clone(), writing: Mutex::new(()) }
+        Self { index, residents, policy: config.policy.clone(), envelopes: RwLock::default(), writing: Mutex::new(()) }
     }
 
     /// How long answers are good, and for what.
@@ -125,7 +133,8 @@ impl Cache {
     /// or a newer one that another request brought meanwhile.
     pub fn store(&self, scope: &Arc<Scope>, shape: &Shape, said: Said<'_>) -> Vec<(Id, Arc<Answer>)> {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Said { fetched_at, records, wanted, answers } = said;
+        let Said { fetched_at, envelope, records, wanted, answers } = said;
+        self.learn_envelope(scope.lookup, envelope);
         let newest = |(position, record): (usize, &Arc<Record>)| {
             let record = Arc::clone(record);
             if wanted.contains(&position) { self.newest(record, shape) } else { record }
@@ -142,6 +151,23 @@ impl Cache {
             .collect();
         self.residents.run_pending_tasks();
         stored
+    }
+
+    /// The envelope of the last success of a lookup path, up to `"data":[`, its members spelled as the upstream did.
+    #[must_use]
+    pub fn envelope(&self, lookup: u8) -> Bytes {
+        let envelopes = self.envelopes.read().unwrap_or_else(PoisonError::into_inner);
+        let learned = envelopes.get(usize::from(lookup)).filter(|envelope| !envelope.is_empty());
+        learned.map_or(Bytes::from_static(ENVELOPE), Bytes::clone)
+    }
+
+    fn learn_envelope(&self, lookup: u8, envelope: Bytes) {
+        let mut envelopes = self.envelopes.write().unwrap_or_else(PoisonError::into_inner);
+        let lookup = usize::from(lookup);
+        if envelopes.len() <= lookup {
+            envelopes.resize(lookup + 1, Bytes::new());
+        }
+        envelopes[lookup] = envelope;
     }
 
     /// How many keys can be answered.

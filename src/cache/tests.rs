@@ -54,7 +54,7 @@ impl Bench {
         self.cache.store(
             &self.scope,
             &Shape::audience_detail(),
-            Said { fetched_at, wanted: (0..records.len()).collect(), records, answers },
+            Said { fetched_at, envelope: Bytes::new(), wanted: (0..records.len()).collect(), records, answers },
         );
     }
 

@@ -15,7 +15,7 @@ use super::{
     value::{Read, choice, count, duration, flag, string},
 };
 use crate::{
-    dispatch::{self, MixedLists},
+    dispatch::{self, LimitPer, MixedLists},
     lookup,
     shape::{AUDIENCE_DETAIL, FieldPath, List, Shape, ValueType},
 };
@@ -70,6 +70,7 @@ fn lookup(section: &mut Section<'_>) -> Lookup {
     };
     let mixed_lists =
         [MixedLists::Auto, MixedLists::Union, MixedLists::Never].map(|lists| (mixed_lists_name(lists), lists));
+    let limit_per = [LimitPer::Gateway, LimitPer::Credential].map(|per| (limit_per_name(per), per));
     let dispatch = dispatch::Config {
         interval: section.take("interval", interval, duration(TIMEOUT)),
         max_batch_keys: section.take("max_batch_keys", 100, count(AT_LEAST_ONE)),
@@ -77,6 +78,7 @@ fn lookup(section: &mut Section<'_>) -> Lookup {
         max_in_flight: section.take("max_in_flight", 4, count(AT_LEAST_ONE)),
         linger: section.take("linger", Duration::from_millis(5), duration(WAIT)),
         mixed_lists: section.take("mixed_lists", MixedLists::Auto, choice(&mixed_lists)),
+        limit_per: section.take("limit_per", LimitPer::Gateway, choice(&limit_per)),
     };
     let lookup = lookup::Config {
         max_keys_per_request: section.take("max_keys_per_request", 1000, count(AT_LEAST_ONE)),
@@ -126,6 +128,14 @@ fn list(section: &mut Section<'_>) -> Option<List> {
 fn field_path(text: &str) -> Read<FieldPath> {
     // The shape's own sentence is made for an answer to a caller; here it follows a key.
     FieldPath::parse(text).or(Err("must be a record path: `field` or `list[].field`".to_owned()))
+}
+
+/// The name in the configuration.
+pub(super) fn limit_per_name(limit_per: LimitPer) -> &'static str {
+    match limit_per {
+        LimitPer::Gateway => "gateway",
+        LimitPer::Credential => "credential",
+    }
 }
 
 /// The name in the configuration.

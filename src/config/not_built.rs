@@ -3,7 +3,7 @@
 //! Such a key is refused, never ignored: a gateway that runs without the TLS or the client list that its configuration
 //! asks for is worse than one that does not start. Whoever builds one of them takes its line away here and reads the key.
 
-/// Each key, in the form in which known keys are compared (`lookup[].limit_per`), and what it would switch on. A value
+/// Each key, in the form in which known keys are compared (`lookup[].key[].list`), and what it would switch on. A value
 /// that is not built yet is written as `key=value`. Everything below a key goes with it.
 pub(super) const NOT_BUILT: &[(&str, &str)] = &[
     ("server.tls", "TLS for callers"),
@@ -12,7 +12,6 @@ pub(super) const NOT_BUILT: &[(&str, &str)] = &[
     ("upstream.credentials.instance_appid", "a credential of the gateway's own"),
     ("upstream.credentials.instance_secret_file", "a credential of the gateway's own"),
     ("upstream.credentials.instance_secret", "a credential of the gateway's own"),
-    ("lookup[].limit_per", "one limit for each company"),
     ("cache.idle_refresh", "refreshing entries before they expire"),
     ("cache.compression", "compression of cached records"),
     ("passthrough.limit", "a limit for a passed-through path"),

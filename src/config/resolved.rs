@@ -3,7 +3,7 @@
 
 use super::{
     Config,
-    lookups::mixed_lists_name,
+    lookups::{limit_per_name, mixed_lists_name},
     value::{format_duration, format_size},
 };
 use crate::shape::List;
@@ -31,6 +31,7 @@ impl Config {
             text.key("linger", format_duration(lookup.dispatch.linger));
             text.key("timeout", format_duration(lookup.lookup.timeout));
             text.key("mixed_lists", mixed_lists_name(lookup.dispatch.mixed_lists));
+            text.key("limit_per", limit_per_name(lookup.dispatch.limit_per));
             for list in &lookup.shape.lists {
                 write_list(&mut text, list);
             }

@@ -145,7 +145,9 @@ impl<W> Queue<W> {
         }
         touched.sort_unstable();
         touched.dedup();
-        self.finish(touched, now)
+        let finished = self.finish(touched, now);
+        self.make_room(0);
+        finished
     }
 
     fn settle_key(&mut self, key: &Key, settled: Settled, now: Instant) -> Vec<TicketId> {
@@ -234,6 +236,7 @@ impl<W> Queue<W> {
         }
         self.work_since.get_or_insert(now);
         self.held.push_front(Held { keys, lane, how });
+        self.make_room(0);
     }
 
     /// Queued => InFlight

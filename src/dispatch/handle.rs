@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use tokio::sync::{Notify, oneshot};
 
 use super::{
@@ -59,7 +58,7 @@ pub struct Wanted {
 }
 
 /// What one dispatcher looks like at a moment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Default, Debug)]
 pub struct Status {
     /// The queue's figures.
     pub queue: QueueGauges,
@@ -69,12 +68,15 @@ pub struct Status {
     pub in_flight: usize,
     /// How the upstream is.
     pub health: Health,
+    /// Keys in one request, as learned.
+    pub max_batch_keys: usize,
 }
 
 /// How the upstream is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub enum Health {
     /// The last request was answered.
+    #[default]
     Up,
     /// The last request failed; one at a time finds out whether it is back.
     Failing,
@@ -87,8 +89,6 @@ pub(super) struct State {
     pub(super) queue: Queue<Waker>,
     pub(super) pacer: Pacer,
     pub(super) absence: Absence,
-    /// The envelope of the last success, up to `"data":[`.
-    pub(super) envelope: Bytes,
     /// How long the upstream takes to answer, smoothed.
     pub(super) latency: Duration,
     pub(super) in_flight: usize,
@@ -112,7 +112,6 @@ impl Shared {
             queue: Queue::new(config.max_batch_keys, config.max_pending_keys),
             pacer: Pacer::new(config.interval, now),
             absence: Absence::new(config.mixed_lists, lists),
-            envelope: Bytes::from_static(br#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":["#),
             latency: Duration::ZERO,
             in_flight: 0,
             drain_at: None,
@@ -212,10 +211,10 @@ impl Handle {
         self.shared.wake.notify_one();
     }
 
-    /// The envelope of the last success, up to `"data":[`, its members spelled as the upstream did.
-    #[must_use]
-    pub fn envelope(&self) -> Bytes {
-        self.shared.state().envelope.clone()
+    /// Whether nothing is queued or under way.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.shared.state();
+        state.queue.pending() == 0 && state.in_flight == 0
     }
 
     /// From `at` on nobody is waited for any more: whoever still waits then is told that the gateway shuts down.
@@ -233,6 +232,7 @@ impl Handle {
         Status {
             queue: QueueGauges { gap: state.pacer.gap(), ..state.queue.gauges(now) },
             promised_wait,
+            max_batch_keys: state.queue.max_batch_keys(),
             in_flight: state.in_flight,
             health: match (state.pacer.is_down(), state.pacer.is_probing()) {
                 (true, _) => Health::Down,

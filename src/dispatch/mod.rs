@@ -6,8 +6,8 @@
 //! across an `.await`.
 //!
 //! Invariants:
-//! 1. Starts of upstream requests are at least one interval apart: retries, refreshes and probes included; after a stall
-//!    there is no burst.
+//! 1. Starts of upstream requests are at least one interval apart (for each credential, if so configured): retries,
+//!    refreshes and probes included; after a stall there is no burst.
 //! 2. A key is in at most one of queued, held, in flight. It goes upstream once however many wait for it.
 //! 3. Every waiter is answered exactly once. A caller that leaves removes only itself; no caller's future owns
 //!    anybody's fetch.
@@ -21,6 +21,7 @@ pub mod batch;
 pub mod batch_limit;
 mod compose;
 pub mod entry;
+mod fleet;
 mod handle;
 pub mod pacer;
 mod promise;
@@ -32,6 +33,7 @@ mod worker;
 use std::time::Duration;
 
 pub use self::{
+    fleet::{Fleet, IDLE, MAX_CREDENTIALS, Recruit},
     handle::{Handle, Health, Refused, Status, Waiting, Wanted},
     ticket::{Client, Failure, Outcome},
     worker::{Ask, Asking, Worker},
@@ -46,6 +48,15 @@ pub enum MixedLists {
     Union,
     /// One list per request.
     Never,
+}
+
+/// Whose requests share one slot.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LimitPer {
+    /// Everybody's: the upstream counts by account or by address.
+    Gateway,
+    /// Those of one credential: the upstream counts by token.
+    Credential,
 }
 
 /// The limits of one lookup path's queue.
@@ -63,4 +74,6 @@ pub struct Config {
     pub linger: Duration,
     /// What is known of requests that carry several lists.
     pub mixed_lists: MixedLists,
+    /// Whose requests share one slot.
+    pub limit_per: LimitPer,
 }

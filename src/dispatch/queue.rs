@@ -9,7 +9,8 @@
 //! Invariants:
 //! 1. A key is in at most one of queued, held, in flight, and goes upstream once however many wait for it.
 //! 2. Every ticket is finished exactly once; a ticket that is cancelled takes only itself away.
-//! 3. Keys queued or held never exceed `max_pending_keys`; keys that nobody waits for make room first.
+//! 3. Keys queued or held exceed `max_pending_keys` at most by what comes back from under way; keys that nobody waits for
+//!    make room first, and then there are none.
 //! 4. A batch holds keys of one scope, at most `max_batch_keys`, and only such as may ride together.
 
 use std::{
@@ -180,6 +181,7 @@ impl<W> Queue<W> {
         for key in ticket_gone.open() {
             self.leave(ticket, key, now);
         }
+        self.make_room(0);
         Some(Finished { waker: ticket_gone.waker, outcomes: ticket_gone.outcomes })
     }
 
@@ -205,6 +207,7 @@ impl<W> Queue<W> {
             }
             finished.extend(self.finish(vec![id], now));
         }
+        self.make_room(0);
         finished
     }
 
@@ -290,7 +293,7 @@ impl<W> Queue<W> {
     }
 
     /// Drops keys that nobody waits for until so many more fit.
-    fn make_room(&mut self, new: usize) {
+    pub(super) fn make_room(&mut self, new: usize) {
         for _ in 0..self.excess(new) {
             let Some((&number, _)) = self.background.last_key_value() else { return };
             self.drop_background(number);

@@ -200,7 +200,6 @@ impl Worker {
         match verdict {
             Verdict::Success(success) => {
                 state.pacer.succeeded();
-                state.envelope = success.envelope.clone();
                 state.latency = (state.latency * (LATENCY_PARTS - 1) + took) / LATENCY_PARTS;
                 state.queue.passed(batch.id, now);
                 let settled = self.believe(state, &batch, started, success);
@@ -286,7 +285,7 @@ impl Worker {
         let stored = self.cache.store(
             &batch.ask.scope,
             &self.shape,
-            Said { fetched_at: started, records: &records, wanted, answers },
+            Said { fetched_at: started, envelope: success.envelope, records: &records, wanted, answers },
         );
         let stored: HashMap<Id, Arc<Answer>> = stored.into_iter().collect();
         let settled = verdicts.into_iter().map(|verdict| match verdict {

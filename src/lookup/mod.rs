@@ -69,8 +69,8 @@ pub struct Lookup {
     pub credential: Vec<HeaderName>,
     /// The answers of all lookup paths.
     pub cache: Arc<Cache>,
-    /// Its queue.
-    pub dispatch: dispatch::Handle,
+    /// Its queues.
+    pub dispatch: Arc<dispatch::Fleet>,
     /// Its counters.
     pub metrics: LookupMetrics,
 }
@@ -182,7 +182,7 @@ impl Lookup {
             }
         }));
         if !stale.is_empty() {
-            self.dispatch.refresh(*now, stale);
+            self.dispatch.refresh(*now, scope, stale);
         }
     }
 
@@ -204,7 +204,7 @@ impl Lookup {
             deadline,
             partial: directives.partial,
         };
-        let waiting = match self.dispatch.submit(*now, wanted) {
+        let waiting = match self.dispatch.submit(*now, scope, wanted) {
             Ok(waiting) => waiting,
             Err(refused) => return fall_back(asked, refused),
         };
@@ -240,7 +240,7 @@ impl Lookup {
         let is_partial = !open.is_empty();
         let pending = is_partial.then_some(Pending { shape: &self.shape, ids: &open });
         let answers = asked.iter().filter_map(|asked| asked.answer.as_ref());
-        let encoded = encode::encode(&self.dispatch.envelope(), answers, pending);
+        let encoded = encode::encode(&self.cache.envelope(self.position), answers, pending);
         let mut response = Response::new(encoded.body);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);

@@ -242,6 +242,7 @@ async fn the_status_has_its_fields() {
         "connections.refused",
         "lookups[].gap_seconds",
         "lookups[].interval_seconds",
+        "lookups[].learned_max_batch_keys",
         "lookups[].max_batch_keys",
         "lookups[].path",
         "lookups[].queue.abandoned",

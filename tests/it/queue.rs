@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use audience_gateway::simulator::{LimitCounts, Outcome};
+use audience_gateway::simulator::{LimitCounts, LimitPer, Outcome};
 use http::Method;
 use tokio::time::Instant;
 
@@ -152,6 +152,30 @@ async fn a_rival_that_steals_slots_is_never_seen_by_callers_and_nothing_wrong_is
         drop(stealing);
         app.stop_without_pace_check().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_a_limit_per_credential_each_token_has_a_pace_and_a_queue_of_its_own() {
+    let app = Setup::new()
+        .config("[[lookup]]\nmax_batch_keys = 1\nlimit_per = \"credential\"")
+        .upstream(|upstream| upstream.limit_per = LimitPer::Token)
+        .start();
+    let tokens = ["one", "two", "three"];
+    let began = Instant::now();
+    let calls = (0..15).map(|number| {
+        let (caller, body) = (app.caller(), by_id(app.simulator.customer(number).id));
+        async move { caller.lookup_with(body, &[("x-token", tokens[usize::try_from(number % 3).unwrap()])]).await }
+    });
+    assert!(all(calls.collect::<Vec<_>>()).await.iter().all(|reply| reply.records().len() == 1));
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let lookups = app.upstream_lookups();
+    assert!(lookups.iter().all(|lookup| lookup.outcome == Outcome::Accepted));
+    for token in tokens {
+        let own: Vec<_> = lookups.iter().filter(|lookup| lookup.token.as_deref() == Some(token)).collect();
+        assert_eq!(own.len(), 5);
+        assert!(own.windows(2).all(|pair| pair[1].moment - pair[0].moment >= Duration::from_secs(1)));
+    }
+    app.stop_without_pace_check().await;
 }
 
 #[tokio::test(start_paused = true)]

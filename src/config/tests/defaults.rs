@@ -88,6 +88,7 @@ fn every_default_is_the_contracts() {
                 max_in_flight: 4,
                 linger: Duration::from_millis(5),
                 mixed_lists: dispatch::MixedLists::Auto,
+                limit_per: dispatch::LimitPer::Gateway,
             },
         }],
         cache: cache::Config {
@@ -117,7 +118,7 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 37, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 38, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]
@@ -153,6 +154,7 @@ fn the_resolved_text_reads_back_to_the_same_configuration() {
         [[lookup]]
         path = "/api/audience/user/tag/batchlist"
         mixed_lists = "never"
+        limit_per = "credential"
         [[lookup]]
         path = "/other"
         key = [{ list = "odd \"list\"", type = "int64", record = ["a", "b[].c"], unique = true }]

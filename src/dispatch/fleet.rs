@@ -1,0 +1,160 @@
+//! The dispatchers of one lookup path: one for the whole gateway, or one for each credential.
+//!
+//! Nobody has written down whether the upstream counts its one request per second for everybody or for each token. With
+//! [`LimitPer::Credential`] every credential has a queue, a pace and a worker of its own, which ends once it has been idle
+//! for [`IDLE`]. There are at most [`MAX_CREDENTIALS`] at once: beyond that a lookup is told to come back.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use http::{HeaderName, HeaderValue};
+use tokio::task::{AbortHandle, JoinSet};
+
+use super::{
+    Handle, Health, LimitPer, Refused, Status, Worker,
+    handle::{Waiting, Wanted},
+};
+use crate::{
+    clock::Instant,
+    key::{Key, Scope},
+};
+
+/// Credentials with a queue of their own at once. A platform has one token per application, and a handful of
+/// applications; a caller that makes tokens up must not make workers without end.
+pub const MAX_CREDENTIALS: usize = 64;
+
+/// How long a credential's queue stays once nothing is asked with it: longer than any interval or `Retry-After`, so that
+/// what has been learned of its pace is not forgotten while it matters.
+pub const IDLE: Duration = Duration::from_secs(600);
+
+type Credential = Vec<(HeaderName, HeaderValue)>;
+
+/// Makes a worker and its handle.
+pub type Recruit = Box<dyn Fn() -> (Worker, Handle) + Send + Sync>;
+
+struct Member {
+    handle: Handle,
+    used: Instant,
+    task: AbortHandle,
+}
+
+struct Members {
+    by_credential: HashMap<Credential, Member>,
+    /// The workers; dropping the fleet ends them.
+    tasks: JoinSet<()>,
+    drain_at: Option<Instant>,
+}
+
+/// All dispatchers of one lookup path.
+pub struct Fleet {
+    limit_per: LimitPer,
+    recruit: Recruit,
+    members: Mutex<Members>,
+}
+
+impl Fleet {
+    /// Starts the one dispatcher, or none until a credential comes.
+    #[must_use]
+    pub fn new(limit_per: LimitPer, recruit: Recruit, now: Instant) -> Self {
+        let members = Members { by_credential: HashMap::new(), tasks: JoinSet::new(), drain_at: None };
+        let fleet = Self { limit_per, recruit, members: Mutex::new(members) };
+        if limit_per == LimitPer::Gateway {
+            let _one = fleet.of(Credential::new(), now);
+        }
+        fleet
+    }
+
+    /// Asks for the keys of one lookup of this scope.
+    ///
+    /// # Errors
+    /// As [`Handle::submit`]; also when there are too many credentials.
+    pub fn submit(&self, now: Instant, scope: &Scope, wanted: Wanted) -> Result<Waiting, Refused> {
+        match self.of(self.credential(scope), now) {
+            Some(handle) => handle.submit(now, wanted),
+            None => Err(Refused::Full(IDLE)),
+        }
+    }
+
+    /// Queues stale keys of this scope to be refreshed behind the answer that was just given.
+    pub fn refresh(&self, now: Instant, scope: &Scope, keys: impl IntoIterator<Item = Key>) {
+        if let Some(handle) = self.of(self.credential(scope), now) {
+            handle.refresh(now, keys);
+        }
+    }
+
+    /// From `at` on nobody is waited for any more.
+    pub fn drain(&self, at: Instant) {
+        let mut members = self.members();
+        members.drain_at = Some(at);
+        members.by_credential.values().for_each(|member| member.handle.drain(at));
+    }
+
+    /// What the dispatchers look like now, taken together: sums, and the worst of each.
+    #[must_use]
+    pub fn status(&self, now: Instant) -> Status {
+        let all: Vec<Status> = self.members().by_credential.values().map(|member| member.handle.status(now)).collect();
+        let worst = |health: Health| all.iter().any(|status| status.health == health);
+        let mut whole = Status {
+            health: [Health::Down, Health::Failing].into_iter().find(|health| worst(*health)).unwrap_or(Health::Up),
+            ..Status::default()
+        };
+        for Status { queue, promised_wait, in_flight, max_batch_keys, .. } in all {
+            whole.queue.waiting += queue.waiting;
+            whole.queue.refresh += queue.refresh;
+            whole.queue.abandoned += queue.abandoned;
+            whole.queue.oldest = whole.queue.oldest.max(queue.oldest);
+            whole.queue.gap = whole.queue.gap.max(queue.gap);
+            whole.promised_wait = whole.promised_wait.max(promised_wait);
+            whole.in_flight += in_flight;
+            whole.max_batch_keys = whole.max_batch_keys.max(max_batch_keys);
+        }
+        whole
+    }
+
+    fn credential(&self, scope: &Scope) -> Credential {
+        match self.limit_per {
+            LimitPer::Gateway => Credential::new(),
+            LimitPer::Credential => scope.credential.clone(),
+        }
+    }
+
+    /// The dispatcher of a credential; it is started if there is none and there may be one.
+    fn of(&self, credential: Credential, now: Instant) -> Option<Handle> {
+        let mut members = self.members();
+        if let Some(member) = members.by_credential.get_mut(&credential) {
+            member.used = now;
+            return Some(member.handle.clone());
+        }
+        members.dismiss_idle(now);
+        if members.by_credential.len() >= MAX_CREDENTIALS {
+            return None;
+        }
+        let (worker, handle) = (self.recruit)();
+        if let Some(at) = members.drain_at {
+            handle.drain(at);
+        }
+        let task = members.tasks.spawn(worker.run());
+        members.by_credential.insert(credential, Member { handle: handle.clone(), used: now, task });
+        Some(handle)
+    }
+
+    fn members(&self) -> MutexGuard<'_, Members> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Members {
+    fn dismiss_idle(&mut self, now: Instant) {
+        self.by_credential.retain(|_, member| {
+            let keep = now.saturating_duration_since(member.used) < IDLE || !member.handle.is_idle();
+            if !keep {
+                member.task.abort();
+            }
+            keep
+        });
+        while self.tasks.try_join_next().is_some() {}
+    }
+}
