@@ -145,9 +145,8 @@ impl<W> Queue<W> {
         }
         touched.sort_unstable();
         touched.dedup();
-        let finished = self.finish(touched, now);
         self.make_room(0);
-        finished
+        self.finish(touched, now)
     }
 
     fn settle_key(&mut self, key: &Key, settled: Settled, now: Instant) -> Vec<TicketId> {

@@ -181,7 +181,6 @@ impl<W> Queue<W> {
         for key in ticket_gone.open() {
             self.leave(ticket, key, now);
         }
-        self.make_room(0);
         Some(Finished { waker: ticket_gone.waker, outcomes: ticket_gone.outcomes })
     }
 
@@ -207,7 +206,6 @@ impl<W> Queue<W> {
             }
             finished.extend(self.finish(vec![id], now));
         }
-        self.make_room(0);
         finished
     }
 
@@ -272,6 +270,7 @@ impl<W> Queue<W> {
         if let Some(number) = entry.and_then(|entry| entry.background) {
             self.drop_background(number);
         }
+        self.make_room(0);
     }
 
     /// Drops what nobody has wanted for too long.
