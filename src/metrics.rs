@@ -195,6 +195,8 @@ pub struct QueueGauges {
     pub oldest: Duration,
     /// The gap now kept between upstream requests, margin included.
     pub gap: Duration,
+    /// Whether the upstream counts as down.
+    pub down: bool,
 }
 
 /// All metrics of the gateway.
@@ -218,6 +220,7 @@ pub struct Metrics {
     queue_keys: IntGaugeVec,
     queue_oldest: GaugeVec,
     interval: GaugeVec,
+    upstream_up: IntGaugeVec,
 }
 
 impl Default for Metrics {
@@ -269,6 +272,11 @@ impl Metrics {
             interval: make.float_gauges(
                 "upstream_interval_seconds",
                 "The gap now kept between upstream requests, margin included.",
+                &["lookup"],
+            ),
+            upstream_up: make.gauges(
+                "upstream_up",
+                "Whether the upstream answers: 0 from the third failure in a row until it does again.",
                 &["lookup"],
             ),
             registry,
@@ -336,6 +344,7 @@ impl Metrics {
         self.queue_oldest.with_label_values::<&str>(&[]).set(oldest.as_secs_f64());
         for (lookup, queue) in queues {
             self.interval.with_label_values(&[lookup]).set(queue.gap.as_secs_f64());
+            self.upstream_up.with_label_values(&[lookup]).set(i64::from(!queue.down));
         }
         let mut text = Vec::new();
         TextEncoder::new()

@@ -107,6 +107,7 @@ impl Fleet {
             whole.queue.abandoned += queue.abandoned;
             whole.queue.oldest = whole.queue.oldest.max(queue.oldest);
             whole.queue.gap = whole.queue.gap.max(queue.gap);
+            whole.queue.down |= queue.down;
             whole.promised_wait = whole.promised_wait.max(promised_wait);
             whole.in_flight += in_flight;
             whole.max_batch_keys = whole.max_batch_keys.max(max_batch_keys);

@@ -230,7 +230,7 @@ impl Handle {
         state.count_idle_slots(now, &self.shared.metrics);
         let promised_wait = state.promise(now, Client::Unknown, None, 1);
         Status {
-            queue: QueueGauges { gap: state.pacer.gap(), ..state.queue.gauges(now) },
+            queue: QueueGauges { gap: state.pacer.gap(), down: state.pacer.is_down(), ..state.queue.gauges(now) },
             promised_wait,
             max_batch_keys: state.queue.max_batch_keys(),
             in_flight: state.in_flight,

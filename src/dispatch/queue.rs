@@ -230,6 +230,7 @@ impl<W> Queue<W> {
             abandoned: count(Background::Abandoned),
             oldest: oldest.map_or(Duration::ZERO, |since| now.saturating_duration_since(since)),
             gap: Duration::ZERO,
+            down: false,
         }
     }
 

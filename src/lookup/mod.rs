@@ -35,7 +35,7 @@ use crate::{
     clock::{self, Instant},
     dispatch::{self, Client, Failure, Outcome, Refused, Wanted},
     error::{JSON, Refusal},
-    key::{Id, Key, Scope},
+    key::{Id, Key, Kind, Scope},
     metrics::LookupMetrics,
     shape::Shape,
     upstream::verdict::PassedOn,
@@ -206,7 +206,13 @@ impl Lookup {
         };
         let waiting = match self.dispatch.submit(*now, scope, wanted) {
             Ok(waiting) => waiting,
-            Err(refused) => return fall_back(asked, refused),
+            Err(refused) => {
+                for position in missing {
+                    asked[position].fall_back(tally, ids[position].kind);
+                }
+                let answered = asked.iter().all(|asked| asked.answer.is_some());
+                return if answered { Ok(()) } else { Err(refusal(refused).into()) };
+            }
         };
         tally.collapsed = waiting.is_collapsed();
         let retry_after = waiting.promise();
@@ -221,12 +227,12 @@ impl Lookup {
                 }
                 Some(Outcome::Failed(Failure::ShuttingDown)) => return Err(Refusal::ShuttingDown.into()),
                 Some(Outcome::Failed(Failure::Unavailable(wait))) => {
-                    asked.answer = asked.fallback.take();
+                    asked.fall_back(tally, ids[position].kind);
                     if asked.answer.is_none() {
                         return Err(Refusal::UpstreamUnavailable(wait).into());
                     }
                 }
-                None => asked.answer = asked.fallback.take(),
+                None => asked.fall_back(tally, ids[position].kind),
             }
         }
         let pending = asked.iter().any(|asked| asked.answer.is_none());
@@ -255,19 +261,23 @@ impl Lookup {
     }
 }
 
-/// When the queue takes nothing, stale answers may still do.
-fn fall_back(asked: &mut [Asked], refused: Refused) -> Result<(), Unanswered> {
-    for asked in asked.iter_mut().filter(|asked| asked.answer.is_none()) {
-        asked.answer = asked.fallback.take();
+impl Asked {
+    /// The upstream does not answer: what is too old is better than nothing.
+    fn fall_back(&mut self, tally: &mut Tally, kind: Kind) {
+        if let Some(old) = self.fallback.take() {
+            tally.fell_back(kind);
+            self.answer = Some(old);
+        }
     }
-    if asked.iter().all(|asked| asked.answer.is_some()) {
-        return Ok(());
-    }
-    Err(Unanswered::Refusal(match refused {
+}
+
+/// What a caller is told whom the queue does not take.
+fn refusal(refused: Refused) -> Refusal {
+    match refused {
         Refused::TooLong(wait) | Refused::Full(wait) => Refusal::TooFrequent(wait),
         Refused::Down(wait) => Refusal::UpstreamUnavailable(wait),
         Refused::ShuttingDown => Refusal::ShuttingDown,
-    }))
+    }
 }
 
 fn passed_on(refusal: &PassedOn) -> Response<Bytes> {

@@ -37,13 +37,15 @@ pub(super) struct Tally {
     by_kind: Vec<[u32; KEY_RESULTS]>,
     /// Keys that were cached but too old to be given at once.
     outdated: u32,
+    /// Keys that were answered with what was too old, because the upstream did not answer.
+    saved: u32,
     /// Whether everything that had to be fetched was already under way for somebody else.
     pub(super) collapsed: bool,
 }
 
 impl Tally {
     pub(super) fn new(kinds: usize) -> Self {
-        Self { by_kind: vec![[0; KEY_RESULTS]; kinds], outdated: 0, collapsed: false }
+        Self { by_kind: vec![[0; KEY_RESULTS]; kinds], outdated: 0, saved: 0, collapsed: false }
     }
 
     pub(super) fn hit(&mut self, kind: Kind, answer: &Answer) {
@@ -61,6 +63,15 @@ impl Tally {
     pub(super) fn outdated(&mut self, kind: Kind, bypass: bool) {
         self.missed(kind, bypass);
         self.outdated += 1;
+    }
+
+    /// A key that had to be fetched was answered with what was too old after all (RFC 5861, section 4).
+    pub(super) fn fell_back(&mut self, kind: Kind) {
+        let results = &mut self.by_kind[kind.index()];
+        let counted = if results[KeyResult::Miss as usize] > 0 { KeyResult::Miss } else { KeyResult::Bypass };
+        results[counted as usize] -= 1;
+        self.saved += 1;
+        self.add(kind, KeyResult::Stale);
     }
 
     pub(super) fn to_fetch(&self) -> u32 {
@@ -94,7 +105,7 @@ impl Tally {
     }
 
     fn forward(&self) -> Option<Forward> {
-        let fetched = self.to_fetch();
+        let fetched = self.to_fetch() + self.saved;
         let cached = self.by_kind.iter().flatten().sum::<u32>() - fetched;
         match fetched {
             0 => None,
@@ -149,5 +160,14 @@ mod tests {
         assert!(tally.cache_status().to_str().expect("ascii").contains("fwd=miss;"));
         tally.missed(KIND, true);
         assert!(tally.cache_status().to_str().expect("ascii").contains("fwd=request;"));
+    }
+
+    #[test]
+    fn what_was_too_old_and_given_all_the_same_is_counted_as_stale() {
+        let mut tally = Tally::new(1);
+        tally.outdated(KIND, false);
+        tally.fell_back(KIND);
+        let status = r#"audience-gateway; fwd=stale; detail="keys=1 hit=0 stale=1 negative=0 miss=0""#;
+        assert_eq!(tally.cache_status(), status);
     }
 }

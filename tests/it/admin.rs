@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::harness::{App, DETAIL, Setup, all};
 
 /// The contract's list of metrics: each name without its prefix, and its labels. All of them are built.
-const METRICS: [(&str, &[&str]); 19] = [
+const METRICS: [(&str, &[&str]); 20] = [
     ("requests_total", &["route", "status"]),
     ("request_duration_seconds", &["route"]),
     ("lookup_keys_total", &["kind", "result"]),
@@ -25,6 +25,7 @@ const METRICS: [(&str, &[&str]); 19] = [
     ("upstream_batch_keys", &[]),
     ("upstream_slots_total", &["used"]),
     ("upstream_interval_seconds", &["lookup"]),
+    ("upstream_up", &["lookup"]),
     ("coalesced_keys_total", &[]),
     ("refreshed_keys_total", &["how"]),
     ("passthrough_requests_total", &["status"]),

@@ -7,6 +7,9 @@ use tokio::time::Instant;
 
 use crate::harness::Setup;
 
+/// Whether the upstream counts as up.
+const UP: &str = "gateway_upstream_up{lookup=\"/api/audience/detail\"}";
+
 const FAULTS: [Fault; 7] = [
     Fault::Status500,
     Fault::Html502,
@@ -52,10 +55,12 @@ async fn a_lasting_fault_is_an_answer_after_a_bounded_number_of_tries() {
         let began = Instant::now();
         assert_eq!(app.lookup(&body).await.status, 502);
         assert!(began.elapsed() < Duration::from_millis(10));
+        assert_eq!(app.metric(UP).await, 0.0);
         // And when it is back, so is the gateway.
         app.simulator.reconfigure(|upstream| upstream.fault_rate = 0.0);
         tokio::time::sleep(Duration::from_secs(12)).await;
         assert_eq!(app.lookup(&body).await.records().len(), 1);
+        assert_eq!(app.metric(UP).await, 1.0);
         app.finish().await;
     }
 }

@@ -155,6 +155,61 @@ async fn a_rival_that_steals_slots_is_never_seen_by_callers_and_nothing_wrong_is
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_caller_that_takes_what_is_ready_gets_the_hits_what_has_come_and_the_rest_as_pending() {
+    let app = Setup::new().config("[[lookup]]\nmax_batch_keys = 10").start();
+    let ids: Vec<String> = (0..42).map(|index| app.simulator.customer(index).id.to_string()).collect();
+    app.lookup(&format!(r#"{{"audienceUserIdList":[{}]}}"#, ids[..2].join(","))).await;
+    let began = Instant::now();
+    let prefer = [("prefer", "wait=2, partial-results")];
+    let reply = app.lookup_with(&format!(r#"{{"audienceUserIdList":[{}]}}"#, ids.join(",")), &prefer).await;
+    assert!(began.elapsed() <= Duration::from_millis(2500), "{:?}", began.elapsed());
+    let pending = reply.json()["pending"]["audienceUserIdList"].as_array().map_or(0, Vec::len);
+    assert!(reply.records().len() >= 12, "{} records", reply.records().len());
+    assert_eq!(reply.records().len() + pending, 42);
+    assert_eq!(reply.header("preference-applied"), "partial-results");
+    // What was asked for stays queued: a retry finds it.
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let again = app.lookup_with(&format!(r#"{{"audienceUserIdList":[{}]}}"#, ids.join(",")), &prefer).await;
+    assert!(again.header("cache-status").contains("; hit; "), "{:?}", again.headers);
+    app.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_short_deadline_never_shortens_anothers() {
+    let app = Setup::new().upstream(|upstream| upstream.latency = Duration::from_secs(4)).start();
+    let body = by_id(app.simulator.customer(2).id);
+    let impatient = app.caller();
+    let (short, long) = tokio::join!(
+        impatient.lookup_with(body.clone(), &[("prefer", "wait=1")]),
+        app.lookup_with(&body, &[("prefer", "wait=20")])
+    );
+    assert_eq!((short.status.as_u16(), short.error_code().as_str()), (504, "LOOKUP_TIMEOUT"));
+    assert_eq!(long.records().len(), 1);
+    assert_eq!(app.upstream_lookups().len(), 1);
+    app.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_takes_less_than_configured_is_learned_and_hardly_ever_asked_for_more() {
+    let app = Setup::new()
+        .config("[[lookup]]\ntimeout = \"10m\"")
+        .upstream(|upstream| {
+            upstream.max_keys = 40;
+            upstream.customers = 10_000;
+        })
+        .start();
+    let ids: Vec<String> = (0..4000).map(|index| app.simulator.customer(index).id.to_string()).collect();
+    let bodies = ids.chunks(200).map(|own| format!(r#"{{"audienceUserIdList":[{}]}}"#, own.join(",")));
+    let replies = all(bodies.map(|body| app.caller().lookup(body)).collect::<Vec<_>>()).await;
+    assert!(replies.iter().all(|reply| reply.records().len() == 200));
+    let lookups = app.upstream_lookups();
+    let over = lookups.iter().filter(|lookup| lookup.key_count > 40).count();
+    assert!(over <= 6, "{over} of {} requests were over 40", lookups.len());
+    assert!(lookups.len() < 130, "{} requests for 4000 keys", lookups.len());
+    app.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn with_a_limit_per_credential_each_token_has_a_pace_and_a_queue_of_its_own() {
     let app = Setup::new()
         .config("[[lookup]]\nmax_batch_keys = 1\nlimit_per = \"credential\"")
