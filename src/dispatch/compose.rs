@@ -4,7 +4,7 @@
 //!   longest: since its oldest ticket came, or since it last had a slot. So a scope with a long backlog takes turns with
 //!   a scope that has just arrived, and keys that must ride alone take turns with everything else.
 //! - **Share.** The places are shared max–min fairly, first over clients, then over each client's tickets, small demands
-//!   whole ([`share`](super::share)). Clients that were given nothing lately come first.
+//!   whole ([`share`](super::share)), in the order of arrival; clients that want more than a batch take turns.
 //! - **Fill.** What is left goes to refreshes, then to keys whose callers gave up, so that a paid request leaves no room
 //!   unused.
 
@@ -107,8 +107,12 @@ impl<W> Queue<W> {
             });
             demands[position].tickets.push(keys);
         }
-        // Whoever had no places lately comes first; among equals, whoever has waited longer.
-        demands.sort_by_key(|demand| self.turns.get(&demand.client).copied().unwrap_or(0));
+        // In the order of arrival, so that what was promised is not overtaken. Only those who want more than a batch take
+        // turns: where they are more than there are places, each has had one before any has another.
+        demands.sort_by_key(|demand| {
+            let bulk = demand.tickets.iter().map(Vec::len).sum::<usize>() > self.max_batch_keys();
+            if bulk { self.turns.get(&demand.client).copied().unwrap_or(1) } else { 0 }
+        });
         demands
     }
 

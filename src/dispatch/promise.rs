@@ -1,21 +1,45 @@
 //! How many slots a new lookup will have to wait for: what a refusal says in `Retry-After`.
 //!
-//! Under max–min fairness a client that wants `x` places has them when every other client has had `x` or all it wanted;
-//! demands that fit a batch are served whole and in turn, so they count in full. Between scopes, slots go round in turn.
-//! The demands are counted once per slot and kept up to date with what is submitted meanwhile; who leaves is noticed at
-//! the next slot.
+//! The batches to come are shared out in numbers just as they will be in keys ([`share`](super::share)), until the new
+//! lookup has its places. Between scopes, slots go round in turn. Who comes later and wants less may still go first; who
+//! leaves is noticed at the next slot.
+//!
+//! The demands are counted once per slot and kept up to date with what is submitted meanwhile.
 
 use std::{collections::HashMap, sync::Arc};
 
 use super::{
     entry::Place,
     queue::{Order, Queue},
+    share::share,
     ticket::Client,
 };
 use crate::key::{Key, Scope};
 
-/// Who waits for how many keys: by scope, by client, one number per ticket.
-pub(super) type Forecast = HashMap<Arc<Scope>, HashMap<Client, Vec<usize>>>;
+/// Who waits for how many keys: by client, in the order of arrival.
+#[derive(Default)]
+pub(super) struct Demands {
+    /// One number per ticket.
+    clients: Vec<Vec<usize>>,
+    position: HashMap<Client, usize>,
+}
+
+impl Demands {
+    fn add(&mut self, client: Client, keys: usize) {
+        let position = *self.position.entry(client).or_insert(self.clients.len());
+        if position == self.clients.len() {
+            self.clients.push(Vec::new());
+        }
+        self.clients[position].push(keys);
+    }
+
+    fn total(&self) -> usize {
+        self.clients.iter().flatten().sum()
+    }
+}
+
+/// Who waits for how many keys in each scope.
+pub(super) type Forecast = HashMap<Arc<Scope>, Demands>;
 
 impl<W> Queue<W> {
     /// How many of these keys need a place in a batch that is still to be sealed.
@@ -33,26 +57,18 @@ impl<W> Queue<W> {
             return mine.div_ceil(room);
         }
         let forecast = self.forecast();
-        let own = scope.and_then(|scope| forecast.get(scope)).map_or(mine.div_ceil(room), |clients| {
-            let share = share_of(clients.get(&client).into_iter().flatten().copied(), mine, room);
-            let others = clients.iter().filter(|(other, _)| **other != client);
-            let demands = others.map(|(_, tickets)| tickets.iter().sum());
-            share_of(demands, share, room).div_ceil(room)
-        });
+        let own = match scope.and_then(|scope| forecast.get(scope)) {
+            Some(clients) => slots_among(room, clients, client, mine),
+            None => mine.div_ceil(room),
+        };
         let others = forecast.iter().filter(|(other, _)| Some(*other) != scope);
-        let total = |clients: &HashMap<Client, Vec<usize>>| clients.values().flatten().sum::<usize>().div_ceil(room);
-        own + others.map(|(_, clients)| total(clients).min(own)).sum::<usize>()
+        own + others.map(|(_, clients)| clients.total().div_ceil(room).min(own)).sum::<usize>()
     }
 
     /// Counts a lookup in that has just been taken.
     pub(super) fn forecast_add(&mut self, order: &Order<W>) {
         if let (Some(forecast), Some(first)) = (&mut self.forecast, order.keys.first()) {
-            forecast
-                .entry(Arc::clone(&first.scope))
-                .or_default()
-                .entry(order.client)
-                .or_default()
-                .push(order.keys.len());
+            forecast.entry(Arc::clone(&first.scope)).or_default().add(order.client, order.keys.len());
         }
     }
 
@@ -63,8 +79,7 @@ impl<W> Queue<W> {
                 let waiting = |key: &&Key| self.entries.get(key).is_some_and(|entry| entry.place != Place::InFlight);
                 let open = ticket.open().filter(waiting).count();
                 if let Some(first) = ticket.keys.first().filter(|_| open > 0) {
-                    let clients = forecast.entry(Arc::clone(&first.scope)).or_default();
-                    clients.entry(ticket.client).or_default().push(open);
+                    forecast.entry(Arc::clone(&first.scope)).or_default().add(ticket.client, open);
                 }
             }
             self.forecast = Some(forecast);
@@ -73,7 +88,27 @@ impl<W> Queue<W> {
     }
 }
 
-/// How many places are given out until somebody who wants `mine` has them, beside these demands.
-fn share_of(others: impl Iterator<Item = usize>, mine: usize, room: usize) -> usize {
-    mine + others.map(|demand| if demand <= room { demand } else { demand.min(mine) }).sum::<usize>()
+/// In how many slots a new ticket of a client has all its keys sent, if nobody else came: the batches to come are shared
+/// out in numbers, as [`compose`](super::compose) will share them out in keys.
+fn slots_among(room: usize, clients: &Demands, client: Client, mine: usize) -> usize {
+    let mut demands: Vec<usize> = clients.clients.iter().map(|tickets| tickets.iter().sum()).collect();
+    let position = clients.position.get(&client).copied().unwrap_or(demands.len());
+    if position == demands.len() {
+        demands.push(0);
+    }
+    demands[position] += mine;
+    let mut own = clients.clients.get(position).cloned().unwrap_or_default();
+    own.push(mine);
+    let most = demands.iter().sum::<usize>().div_ceil(room);
+    for slot in 1..most {
+        let shares = share(room, &demands);
+        let places = shares[position];
+        demands.iter_mut().zip(shares).for_each(|(demand, share)| *demand -= share);
+        let shares = share(places, &own);
+        own.iter_mut().zip(shares).for_each(|(ticket, share)| *ticket -= share);
+        if own.last() == Some(&0) {
+            return slot;
+        }
+    }
+    most
 }
