@@ -1,10 +1,13 @@
 //! How many slots a new lookup will have to wait for: what a refusal says in `Retry-After`.
 //!
-//! The batches to come are shared out in numbers just as they will be in keys ([`share`](super::share)), until the new
-//! lookup has its places. Between scopes, slots go round in turn. Who comes later and wants less may still go first; who
-//! leaves is noticed at the next slot.
+//! The slots to come are filled as [`compose`](super::compose) will fill them, in numbers of keys: places are shared
+//! over clients in the order of arrival, and each client's over its tickets, until the last of the new
+//! lookup's keys has one. Between scopes, slots go round in turn. Where clients want the same keys there are fewer to
+//! send than wanted, and each place counts for more.
 //!
-//! The demands are counted once per slot and kept up to date with what is submitted meanwhile.
+//! The demands are counted once per slot and kept up to date with what is submitted meanwhile; who leaves is noticed at
+//! the next slot. Two things are not foreseen: who comes later and goes first because it wants little, so that a bulk
+//! caller waits longer than was promised; and that a key may come soon because somebody else asked for it long ago.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,30 +19,86 @@ use super::{
 };
 use crate::key::{Key, Scope};
 
-/// Who waits for how many keys: by client, in the order of arrival.
+/// How far ahead slots are filled: two half-second slots in each second of the usual timeout, and a few more. Further
+/// away, the last of everything that waits is promised. Few enough to be reckoned for each lookup that is submitted.
+const FORESEEN_SLOTS: usize = 64;
+
+/// Who waits for how many keys, by scope.
+pub(super) type Forecast = HashMap<Arc<Scope>, Demands>;
+
+/// Who waits for how many keys of one scope.
 #[derive(Default)]
 pub(super) struct Demands {
-    /// One number per ticket.
-    clients: Vec<Vec<usize>>,
+    /// By client, in the order in which they came.
+    clients: Vec<Demand>,
     position: HashMap<Client, usize>,
+    tickets: usize,
+}
+
+/// One client's tickets.
+#[derive(Clone)]
+struct Demand {
+    client: Client,
+    /// The batch in which it last had places.
+    turn: u64,
+    /// Each with its number and its keys that are not under way.
+    tickets: Vec<(usize, usize)>,
 }
 
 impl Demands {
-    fn add(&mut self, client: Client, keys: usize) {
-        let position = *self.position.entry(client).or_insert(self.clients.len());
-        if position == self.clients.len() {
-            self.clients.push(Vec::new());
-        }
-        self.clients[position].push(keys);
+    fn add(&mut self, client: Client, turn: u64, keys: usize) {
+        let position = *self.position.entry(client).or_insert_with(|| {
+            self.clients.push(Demand { client, turn, tickets: Vec::new() });
+            self.clients.len() - 1
+        });
+        self.clients[position].tickets.push((self.tickets, keys));
+        self.tickets += 1;
     }
 
     fn total(&self) -> usize {
-        self.clients.iter().flatten().sum()
+        self.clients.iter().map(Demand::total).sum()
+    }
+
+    /// In how many slots of this scope a new ticket of a client would have its last place, if there are so few.
+    fn slots_until(&self, client: Client, turn: u64, mine: usize, room: usize) -> Option<usize> {
+        let mut demands = self.clients.clone();
+        let newest = (self.tickets, mine);
+        match self.position.get(&client) {
+            Some(own) => demands[*own].tickets.push(newest),
+            None => demands.push(Demand { client, turn, tickets: vec![newest] }),
+        }
+        (1..=FORESEEN_SLOTS).find(|slot| {
+            fill(&mut demands, room, u64::MAX - (FORESEEN_SLOTS - slot) as u64);
+            !demands.iter().any(|demand| demand.client == client && demand.has(newest.0))
+        })
     }
 }
 
-/// Who waits for how many keys in each scope.
-pub(super) type Forecast = HashMap<Arc<Scope>, Demands>;
+impl Demand {
+    fn total(&self) -> usize {
+        self.tickets.iter().map(|(_, keys)| keys).sum()
+    }
+
+    fn has(&self, number: usize) -> bool {
+        self.tickets.last().is_some_and(|(last, _)| *last == number)
+    }
+}
+
+/// Fills one slot, and leaves what is still wanted.
+fn fill(demands: &mut Vec<Demand>, room: usize, turn: u64) {
+    // In the order of arrival; whoever wants more than a batch takes turns.
+    demands.sort_by_key(|demand| (if demand.total() > room { demand.turn.max(1) } else { 0 }, demand.tickets[0].0));
+    let sizes: Vec<usize> = demands.iter().map(Demand::total).collect();
+    for (demand, places) in demands.iter_mut().zip(share(room, &sizes)).filter(|(_, places)| *places > 0) {
+        demand.turn = turn;
+        let sizes: Vec<usize> = demand.tickets.iter().map(|(_, keys)| *keys).collect();
+        for ((_, keys), places) in demand.tickets.iter_mut().zip(share(places, &sizes)) {
+            *keys -= places;
+        }
+        demand.tickets.retain(|(_, keys)| *keys > 0);
+    }
+    demands.retain(|demand| !demand.tickets.is_empty());
+}
 
 impl<W> Queue<W> {
     /// How many of these keys need a place in a batch that is still to be sealed.
@@ -52,23 +111,31 @@ impl<W> Queue<W> {
     /// Without a scope it is one that nobody has asked for yet.
     pub fn slots_until(&mut self, client: Client, scope: Option<&Arc<Scope>>, mine: usize) -> usize {
         let room = self.max_batch_keys();
-        let upper = (self.pending() + mine).div_ceil(room);
+        let pending = self.pending();
+        let upper = (pending + mine).div_ceil(room);
         if mine == 0 || upper <= 1 {
             return mine.div_ceil(room);
         }
+        let turn = self.turns.get(&client).copied().unwrap_or(0);
         let forecast = self.forecast();
+        let wanted: usize = forecast.values().map(Demands::total).sum();
+        // A place for a key that two clients want is a place for both.
+        let shared_room = if wanted > pending { room * wanted / pending.max(1) } else { room };
         let own = match scope.and_then(|scope| forecast.get(scope)) {
-            Some(clients) => slots_among(room, clients, client, mine),
+            Some(demands) => demands.slots_until(client, turn, mine, shared_room).unwrap_or(upper),
             None => mine.div_ceil(room),
         };
         let others = forecast.iter().filter(|(other, _)| Some(*other) != scope);
-        own + others.map(|(_, clients)| clients.total().div_ceil(room).min(own)).sum::<usize>()
+        let others = others.map(|(_, demands)| demands.total().div_ceil(shared_room).min(own)).sum::<usize>();
+        (own + others).min(upper)
     }
 
     /// Counts a lookup in that has just been taken.
     pub(super) fn forecast_add(&mut self, order: &Order<W>) {
+        let turn = self.turns.get(&order.client).copied().unwrap_or(0);
         if let (Some(forecast), Some(first)) = (&mut self.forecast, order.keys.first()) {
-            forecast.entry(Arc::clone(&first.scope)).or_default().add(order.client, order.keys.len());
+            let demands = forecast.entry(Arc::clone(&first.scope)).or_default();
+            demands.add(order.client, turn, order.keys.len());
         }
     }
 
@@ -79,7 +146,8 @@ impl<W> Queue<W> {
                 let waiting = |key: &&Key| self.entries.get(key).is_some_and(|entry| entry.place != Place::InFlight);
                 let open = ticket.open().filter(waiting).count();
                 if let Some(first) = ticket.keys.first().filter(|_| open > 0) {
-                    forecast.entry(Arc::clone(&first.scope)).or_default().add(ticket.client, open);
+                    let turn = self.turns.get(&ticket.client).copied().unwrap_or(0);
+                    forecast.entry(Arc::clone(&first.scope)).or_default().add(ticket.client, turn, open);
                 }
             }
             self.forecast = Some(forecast);
@@ -88,27 +156,117 @@ impl<W> Queue<W> {
     }
 }
 
-/// In how many slots a new ticket of a client has all its keys sent, if nobody else came: the batches to come are shared
-/// out in numbers, as [`compose`](super::compose) will share them out in keys.
-fn slots_among(room: usize, clients: &Demands, client: Client, mine: usize) -> usize {
-    let mut demands: Vec<usize> = clients.clients.iter().map(|tickets| tickets.iter().sum()).collect();
-    let position = clients.position.get(&client).copied().unwrap_or(demands.len());
-    if position == demands.len() {
-        demands.push(0);
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{
+        clock::Instant,
+        dispatch::entry::Need,
+        key::{Id, Kind, Value},
+    };
+
+    fn client(number: u8) -> Client {
+        Client::Peer(IpAddr::V4(Ipv4Addr::new(10, 0, 0, number)))
     }
-    demands[position] += mine;
-    let mut own = clients.clients.get(position).cloned().unwrap_or_default();
-    own.push(mine);
-    let most = demands.iter().sum::<usize>().div_ceil(room);
-    for slot in 1..most {
-        let shares = share(room, &demands);
-        let places = shares[position];
-        demands.iter_mut().zip(shares).for_each(|(demand, share)| *demand -= share);
-        let shares = share(places, &own);
-        own.iter_mut().zip(shares).for_each(|(ticket, share)| *ticket -= share);
-        if own.last() == Some(&0) {
-            return slot;
+
+    /// Keys of a scope, by their numbers.
+    fn keys(scope: &Arc<Scope>, numbers: impl Iterator<Item = usize>) -> Vec<Key> {
+        let id = |number| Id { kind: Kind(0), value: Value::Int(i64::try_from(number).expect("small")) };
+        numbers.map(|number| Key { scope: Arc::clone(scope), id: id(number) }).collect()
+    }
+
+    fn scope(number: u8) -> Arc<Scope> {
+        Arc::new(Scope::new(number, vec![], "{}", ""))
+    }
+
+    fn submit(queue: &mut Queue<()>, now: Instant, number: u8, keys: Vec<Key>) {
+        let order =
+            Order { client: client(number), keys, need: Need::Company, fresh: false, no_store: false, waker: () };
+        queue.submit(now, order).expect("there is room");
+    }
+
+    /// How many slots pass until the last of these keys is sent.
+    fn slots_taken(queue: &mut Queue<()>, now: Instant, keys: &[Key]) -> usize {
+        (1..).find(|_| queue.seal(now).is_none() || queue.unsent_known(keys) == 0).expect("they are sent some day")
+    }
+
+    impl Queue<()> {
+        fn unsent_known(&self, keys: &[Key]) -> usize {
+            let waits = |key: &&Key| self.entries.get(key).is_some_and(|entry| entry.place != Place::InFlight);
+            keys.iter().filter(waits).count()
         }
     }
-    most
+
+    #[tokio::test(start_paused = true)]
+    async fn a_lone_key_is_promised_the_next_slot_beside_a_bulk_caller() {
+        let now = crate::clock::now();
+        let mut queue = Queue::new(50, 10_000);
+        let scope = scope(0);
+        submit(&mut queue, now, 1, keys(&scope, 0..2000));
+        assert_eq!(queue.slots_until(client(2), Some(&scope), 1), 1);
+        assert_eq!(queue.slots_until(client(1), Some(&scope), 1), 1, "small tickets of a client go first");
+        assert_eq!(queue.slots_until(client(2), Some(&scope), 100), 4, "half of each slot");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_that_several_want_are_sent_once() {
+        let now = crate::clock::now();
+        let mut queue = Queue::new(10, 10_000);
+        let scope = scope(0);
+        for number in 0..8 {
+            submit(&mut queue, now, number, keys(&scope, 0..10));
+        }
+        assert_eq!(queue.slots_until(client(9), Some(&scope), 10), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn scopes_take_turns() {
+        let now = crate::clock::now();
+        let mut queue = Queue::new(10, 10_000);
+        let (long, short) = (scope(0), scope(1));
+        submit(&mut queue, now, 1, keys(&long, 0..500));
+        assert_eq!(queue.slots_until(client(2), Some(&short), 10), 2);
+        assert_eq!(queue.slots_until(client(2), Some(&short), 20), 4);
+    }
+
+    proptest! {
+        // Each case fills some twenty slots twice.
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_promise_is_kept_to_the_slot_when_nobody_comes_later(
+            room in 3usize..30,
+            before in proptest::collection::vec((0u8..6, 1usize..40), 0..12),
+            sealed in 0usize..4,
+            after in proptest::collection::vec((0u8..6, 1usize..40), 0..6),
+            (number, mine) in (0u8..6, 1usize..40),
+        ) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+            let _paused = runtime.as_ref().expect("it opens nothing").enter();
+            let now = crate::clock::now();
+            let (mut queue, scope, mut next) = (Queue::new(room, 10_000), scope(0), 0);
+            let mut take = |count: usize| {
+                next += count;
+                keys(&scope, next - count..next)
+            };
+            for (client, count) in before {
+                submit(&mut queue, now, client, take(count));
+            }
+            for _ in 0..sealed {
+                let _sent = queue.seal(now);
+            }
+            for (client, count) in after {
+                submit(&mut queue, now, client, take(count));
+            }
+            let promised = queue.slots_until(client(number), Some(&scope), mine);
+            let mine = take(mine);
+            submit(&mut queue, now, number, mine.clone());
+            let taken = slots_taken(&mut queue, now, &mine);
+            prop_assert!(promised == taken || (taken > FORESEEN_SLOTS && promised > taken), "{promised} {taken}");
+        }
+    }
 }
