@@ -10,7 +10,7 @@ use audience_gateway::{
 };
 use tokio::{
     net::TcpListener,
-    runtime::{Builder, Runtime},
+    runtime::Builder,
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
@@ -40,7 +40,7 @@ pub(crate) struct Simulate {
 /// Runs the gateway until it is told to stop.
 pub(crate) fn serve(config: Config) -> Result<(), Failure> {
     logging::start(&config.log);
-    runtime()?.block_on(async {
+    block_on(async {
         let stop = stop_signal()?;
         run(config, stopped(stop), |_, _| ()).await
     })
@@ -48,7 +48,7 @@ pub(crate) fn serve(config: Config) -> Result<(), Failure> {
 
 /// Runs the simulated upstream until it is told to stop.
 pub(crate) fn simulate(simulate: Simulate) -> Result<(), Failure> {
-    runtime()?.block_on(async {
+    block_on(async {
         let stop = stop_signal()?;
         let listener = bind(simulate.listen).await?;
         print(&format!("the simulated upstream listens on http://{}/api/open\n", local(&listener)?));
@@ -61,14 +61,18 @@ pub(crate) fn simulate(simulate: Simulate) -> Result<(), Failure> {
 pub(crate) fn demo() -> Result<(), Failure> {
     let config = Config::parse(DEMO, std::iter::empty()).map_err(|problems| Failure::Usage(problems.to_string()))?;
     logging::start(&config.log);
-    runtime()?.block_on(async {
+    block_on(async {
         let stop = stop_signal()?;
         let upstream = bind(SIMULATOR.parse().expect("this holds because it is written above")).await?;
         let simulator = Simulator::new(simulator::Config::default());
         let what_to_try = what_to_try(&simulator);
-        let simulating = simulator.serve(upstream, stopped(stop.clone()));
+        let simulating = simulator.serve(upstream, std::future::pending());
         let serving = run(config, stopped(stop), move |_, _| print(&what_to_try));
-        tokio::join!(simulating, serving).1
+        tokio::select! {
+            // It goes on for as long as the gateway does.
+            () = simulating => Ok(()),
+            result = serving => result,
+        }
     })
 }
 
@@ -119,8 +123,13 @@ Ctrl-C ends it.
     )
 }
 
-fn runtime() -> Result<Runtime, Failure> {
-    Builder::new_multi_thread().enable_all().build().map_err(|error| Failure::Run(format!("no runtime: {error}")))
+fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Run(format!("no runtime: {error}")))?;
+    let result = runtime.block_on(work);
+    // A name that is still being resolved must not hold up the end.
+    runtime.shutdown_background();
+    result
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {

@@ -142,7 +142,7 @@ impl Cache {
             if wanted.contains(&position) { self.newest(record, shape) } else { record }
         };
         let records: Vec<_> = records.iter().enumerate().map(newest).collect();
-        let stored = answers
+        let stored: Vec<_> = answers
             .into_iter()
             .map(|(id, positions)| {
                 let key = Key { scope: Arc::clone(scope), id };
@@ -152,7 +152,22 @@ impl Cache {
             })
             .collect();
         self.residents.run_pending_tasks();
+        self.drop_homeless(scope, &stored);
         stored
+    }
+
+    /// Takes out of the index what was answered just now and let go before it was: with a small capacity moka may drop a
+    /// resident while the batch that brought it is still being written.
+    fn drop_homeless(&self, scope: &Arc<Scope>, stored: &[(Id, Arc<Answer>)]) {
+        for (id, answer) in stored {
+            let gone = |record: &Arc<Record>| {
+                record.identity().is_some_and(|identity| !self.residents.contains_key(&record.key(identity)))
+            };
+            if answer.records.iter().any(gone) {
+                let key = Key { scope: Arc::clone(scope), id: id.clone() };
+                self.index.remove_if(&key, |held| Arc::ptr_eq(held, answer));
+            }
+        }
     }
 
     /// The envelope of the last success of a lookup path, up to `"data":[`, its members spelled as the upstream did.

@@ -157,6 +157,15 @@ async fn a_capacity_of_zero_keeps_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_large_batch_into_a_capacity_of_zero_leaves_nothing_behind() {
+    let bench = Bench::new(0);
+    let records: Vec<_> = (0..300).map(|n| bench.record(0, &n.to_string(), &[], "one")).collect();
+    let answers = (0..300).map(|n| (id(ID, &n.to_string()), vec![n])).collect();
+    bench.store(0, &records, answers);
+    assert_eq!(bench.cache.keys(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_record_without_an_identity_is_kept_for_the_key_that_was_asked() {
     let bench = Bench::new(1 << 20);
     let record = Record {

@@ -66,6 +66,8 @@ pub(super) struct Flight {
     pub(super) keys: Vec<Key>,
     lane: Lane,
     how: Again,
+    /// Whether it has been answered.
+    passed: bool,
 }
 
 impl<W> Queue<W> {
@@ -75,7 +77,13 @@ impl<W> Queue<W> {
         self.expire(now);
         self.suspects.retain(|_, until| *until > now);
         self.forecast = None;
-        while let Some(mut held) = self.held.pop_front() {
+        // Halves take turns with everything else, so that a scope of which nothing passes starves nobody.
+        let others_turn = std::mem::take(&mut self.half_went) && self.held.front().is_some_and(Held::is_half);
+        let lane = if others_turn { self.waiting_lane() } else { None };
+        while lane.is_none()
+            && let Some(mut held) = self.held.pop_front()
+        {
+            self.half_went = held.is_half();
             self.split_off_excess(&mut held);
             let mut keys = self.still_wanted(held.keys, held.how, now);
             if keys.is_empty() {
@@ -87,7 +95,7 @@ impl<W> Queue<W> {
             }
             return Some(self.send(keys, held.lane, held.how, now));
         }
-        let (scope, lane) = self.next_lane()?;
+        let (scope, lane) = lane.or_else(|| self.next_lane())?;
         let mut keys = Vec::new();
         self.fill(&scope, lane, &mut keys);
         (!keys.is_empty()).then(|| self.send(keys, lane, Again::Filled, now))
@@ -115,6 +123,12 @@ impl<W> Queue<W> {
         self.hold(flight.keys, flight.lane, Again::Exactly(number), now);
     }
 
+    /// Whether a request with keys of this batch has failed before.
+    pub fn was_tried(&self, batch: BatchId) -> bool {
+        let keys = self.flights.get(&batch).map_or(&[][..], |flight| &flight.keys);
+        keys.iter().any(|key| self.entries.get(key).is_some_and(|entry| entry.attempts > 0))
+    }
+
     /// For each key of a batch, whether its answer may be kept.
     pub fn kept(&self, batch: BatchId) -> Vec<bool> {
         let keys = self.flights.get(&batch).map_or(&[][..], |flight| &flight.keys);
@@ -124,7 +138,8 @@ impl<W> Queue<W> {
     /// A batch was answered: as many keys may ride together. If it is the second half of a rejected one to pass, that one
     /// was too large.
     pub fn passed(&mut self, batch: BatchId, now: Instant) {
-        let Some(flight) = self.flights.get(&batch) else { return };
+        let Some(flight) = self.flights.get_mut(&batch) else { return };
+        flight.passed = true;
         self.limit.passed(flight.keys.len(), now);
         let Again::Exactly(whole) = flight.how else { return };
         let Some(halved) = self.halved.get_mut(&whole) else { return };
@@ -139,6 +154,9 @@ impl<W> Queue<W> {
     /// Applies what became of each key of a batch, in the order of its ask, and returns the tickets that are over.
     pub fn settle(&mut self, batch: BatchId, settled: Vec<Settled>, now: Instant) -> Vec<Finished<W>> {
         let Some(flight) = self.flights.remove(&batch) else { return Vec::new() };
+        if let (Again::Exactly(whole), false) = (flight.how, flight.passed) {
+            self.halved.remove(&whole); // Not both of its halves pass.
+        }
         let mut touched = Vec::new();
         for (key, settled) in flight.keys.into_iter().zip(settled) {
             touched.extend(self.settle_key(&key, settled, now));
@@ -206,6 +224,9 @@ impl<W> Queue<W> {
             entry.place = Place::Queued;
             !entry.waiters.is_empty()
         });
+        if let (Again::Exactly(whole), false) = (how, unwanted.is_empty()) {
+            self.halved.remove(&whole); // A key that is at fault may be among those that are left out.
+        }
         for key in unwanted {
             if let (Again::Exactly(_), Some(entry)) = (how, self.entries.get_mut(&key)) {
                 entry.need = Need::Alone; // It is still suspected.
@@ -217,8 +238,8 @@ impl<W> Queue<W> {
 
     /// A held batch that has meanwhile turned out to be too large goes in parts.
     fn split_off_excess(&mut self, held: &mut Held) {
-        if held.keys.len() > self.limit.now() {
-            let rest = held.keys.split_off(self.limit.now());
+        if held.keys.len() > self.room() {
+            let rest = held.keys.split_off(self.room());
             if let Again::Exactly(whole) = held.how {
                 self.halved.remove(&whole); // These parts are no halves.
             }
@@ -265,7 +286,7 @@ impl<W> Queue<W> {
             self.work_since = None;
         }
         self.served.insert((scope, lane), now);
-        self.flights.insert(id, Flight { keys, lane, how });
+        self.flights.insert(id, Flight { keys, lane, how, passed: false });
         batch
     }
 }

@@ -33,6 +33,14 @@ struct Demand {
 impl<W> Queue<W> {
     /// The lane whose turn it is.
     pub(super) fn next_lane(&mut self) -> Option<(Arc<Scope>, Lane)> {
+        self.waiting_lane().or_else(|| {
+            let (key, _) = self.background.values().next()?;
+            Some((Arc::clone(&key.scope), Lane::of(self.entries[key].need, key.id.kind)))
+        })
+    }
+
+    /// The lane whose turn it is among those that somebody waits in.
+    pub(super) fn waiting_lane(&mut self) -> Option<(Arc<Scope>, Lane)> {
         self.forget_turns();
         let mut seen = HashSet::new();
         let mut waiting: Vec<(Instant, &Arc<Scope>, Lane)> = Vec::new();
@@ -46,15 +54,12 @@ impl<W> Queue<W> {
             }
         }
         let next = waiting.into_iter().min_by_key(|(since, _, _)| *since);
-        next.map(|(_, scope, lane)| (Arc::clone(scope), lane)).or_else(|| {
-            let (key, _) = self.background.values().next()?;
-            Some((Arc::clone(&key.scope), Lane::of(self.entries[key].need, key.id.kind)))
-        })
+        next.map(|(_, scope, lane)| (Arc::clone(scope), lane))
     }
 
     /// Adds to a batch until it is full or nothing is left that may ride in it.
     pub(super) fn fill(&mut self, scope: &Arc<Scope>, lane: Lane, batch: &mut Vec<Key>) {
-        let capacity = if lane == Lane::Alone { 1 } else { self.max_batch_keys() };
+        let capacity = if lane == Lane::Alone { 1 } else { self.room() };
         let mut chosen: HashSet<Key> = batch.iter().cloned().collect();
         let demands = self.demands(scope, lane, &chosen);
         let sizes: Vec<usize> = demands.iter().map(|demand| demand.tickets.iter().map(Vec::len).sum()).collect();

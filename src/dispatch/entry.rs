@@ -81,6 +81,8 @@ pub(super) struct Entry {
     pub(super) attempts: u8,
     /// When it was first asked for.
     pub(super) since: Instant,
+    /// Since when nobody has waited for it.
+    pub(super) unwanted_since: Option<Instant>,
     /// Who waits, and at which position of their ticket.
     pub(super) waiters: BTreeMap<TicketId, usize>,
     /// Who waits for a request that starts later than the one under way.
@@ -97,6 +99,7 @@ impl Entry {
             keep: false,
             attempts: 0,
             since,
+            unwanted_since: None,
             waiters: BTreeMap::new(),
             later: BTreeMap::new(),
             background: None,
@@ -110,6 +113,12 @@ pub(super) struct Held {
     pub(super) keys: Vec<Key>,
     pub(super) lane: Lane,
     pub(super) how: Again,
+}
+
+impl Held {
+    pub(super) fn is_half(&self) -> bool {
+        matches!(self.how, Again::Exactly(_))
+    }
 }
 
 /// A batch that was rejected and divided.

@@ -176,12 +176,15 @@ impl Handle {
         let need = state.need(now);
         if state.pacer.is_down() && (state.in_flight > 0 || state.pacer.ready_at() > now) {
             // Kept as something to probe with, and to be found when the upstream is back.
-            state.queue.refresh(now, keys, need);
+            if !no_store {
+                state.queue.refresh(now, keys, need);
+                self.shared.wake.notify_one();
+            }
             metrics.rejected_outage.inc();
             let wait = state.pacer.ready_at().saturating_duration_since(now);
             return Err(Refused::Down(wait.max(self.shared.config.interval)));
         }
-        let unsent = state.queue.unsent(&keys);
+        let unsent = if fresh { keys.len() } else { state.queue.unsent(&keys) };
         let promise = state.promise(now, client, keys.first().map(|key| &key.scope), unsent);
         if !partial && now + promise > deadline {
             metrics.rejected_deadline.inc();

@@ -72,8 +72,12 @@ pub struct Pacer {
     origin: Instant,
     /// When the last request was started, or handed to its connection if that came later.
     last: Option<Instant>,
-    /// The back-off or `Retry-After` that runs.
-    not_before: Option<Instant>,
+    /// The back-off that runs; a success ends it.
+    back_off: Option<Instant>,
+    /// The `Retry-After` that runs; nothing but time ends it.
+    retry_at: Option<Instant>,
+    /// When the last failure was noticed.
+    failed_at: Option<Instant>,
     /// Whether the last request has been started but has no live connection yet.
     starting: bool,
     failures: u32,
@@ -89,7 +93,19 @@ impl Pacer {
             .allow_burst(NonZeroU32::MIN);
         let floor = RateLimiter::direct_with_clock(quota, hand.clone());
         let margin = least_margin(interval);
-        Self { interval, margin, floor, hand, origin: now, last: None, not_before: None, starting: false, failures: 0 }
+        Self {
+            interval,
+            margin,
+            floor,
+            hand,
+            origin: now,
+            last: None,
+            back_off: None,
+            retry_at: None,
+            failed_at: None,
+            starting: false,
+            failures: 0,
+        }
     }
 
     /// The gap now kept between starts, margin included.
@@ -102,7 +118,7 @@ impl Pacer {
     #[must_use]
     pub fn ready_at(&self) -> Instant {
         let paced = self.last.map_or(self.origin, |last| last + self.gap());
-        self.not_before.map_or(paced, |not_before| paced.max(not_before))
+        [self.back_off, self.retry_at].into_iter().flatten().fold(paced, Instant::max)
     }
 
     /// Takes the slot if there is one.
@@ -145,29 +161,41 @@ impl Pacer {
     /// The upstream answered.
     pub fn succeeded(&mut self) {
         self.failures = 0;
-        self.not_before = None;
+        self.back_off = None;
         self.margin -= (self.margin - least_margin(self.interval)) / SHRINK;
     }
 
     /// The upstream was reached and refused for its own reasons: the pace is right, and it is not down.
     pub fn reached(&mut self) {
         self.failures = 0;
-        self.not_before = None;
+        self.back_off = None;
     }
 
     /// The upstream said that it is asked too often.
     pub fn throttled(&mut self, now: Instant, retry_after: Option<Duration>) {
         self.failures = 0;
         self.margin = (self.margin * 3 / 2).min(self.interval);
-        self.not_before = retry_after.map(|wait| now + wait.min(MAX_RETRY_AFTER));
+        self.back_off = None;
+        self.retry_at = self.retry_at.max(retry_after.map(|wait| now + wait.min(MAX_RETRY_AFTER)));
     }
 
-    /// The upstream did not answer. `jitter`, between 0 and 1, spreads the pause from three quarters to five.
-    pub fn failed(&mut self, now: Instant, jitter: f64) {
+    /// The upstream did not answer a request that was `started` then. `jitter`, between 0 and 1, spreads the pause from
+    /// three quarters to five.
+    pub fn failed(&mut self, started: Instant, now: Instant, jitter: f64) {
+        if self.failed_at.is_some_and(|failed_at| started < failed_at) {
+            return; // It was under way when the failure was noticed: one break of the line, not two.
+        }
+        self.failed_at = Some(now);
         self.failures = self.failures.saturating_add(1);
         let doublings = (self.failures - 1).min(MAX_BACK_OFF.ilog2());
         let pause = self.interval * 2u32.pow(doublings);
-        self.not_before = Some(now + pause.mul_f64(0.75 + 0.5 * jitter));
+        self.back_off = Some(now + pause.mul_f64(0.75 + 0.5 * jitter));
+    }
+
+    /// Whether so many failures in a row suggest to risk no more than one key on the next request.
+    #[must_use]
+    pub fn is_doubtful(&self) -> bool {
+        self.failures >= OUTAGE - 1
     }
 
     /// Whether the last request failed, so that only one may be under way until one succeeds.
@@ -248,8 +276,19 @@ mod tests {
         let (mut pacer, now) = pacer();
         pacer.throttled(now, Some(SECOND * 7));
         assert_eq!(pacer.ready_at(), now + SECOND * 7);
+        pacer.succeeded();
+        assert_eq!(pacer.ready_at(), now + SECOND * 7, "an older request's success does not end it");
         pacer.throttled(now, Some(SECOND * 86_400));
         assert_eq!(pacer.ready_at(), now + MAX_RETRY_AFTER);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_break_together_are_one_failure() {
+        let (mut pacer, now) = pacer();
+        for started in 0..4 {
+            pacer.failed(now + SECOND * started, now + SECOND * 5, 0.5);
+        }
+        assert!(pacer.is_probing() && !pacer.is_down());
     }
 
     #[tokio::test(start_paused = true)]
@@ -257,7 +296,7 @@ mod tests {
         let (mut pacer, now) = pacer();
         let mut pauses = Vec::new();
         for _ in 0..6 {
-            pacer.failed(now, 0.5);
+            pacer.failed(now, now, 0.5);
             pauses.push((pacer.ready_at() - now).as_secs());
         }
         assert_eq!(pauses, [1, 2, 4, 8, 8, 8]);

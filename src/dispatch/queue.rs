@@ -67,6 +67,10 @@ pub struct Queue<W> {
     pub(super) turns: HashMap<Client, u64>,
     /// Who waits for how much, as last counted; see [`promise`](super::promise).
     pub(super) forecast: Option<Forecast>,
+    /// Whether the batch before was half of a rejected one.
+    pub(super) half_went: bool,
+    /// Whether batches carry one key only, to find out whether the upstream is back.
+    pub(super) probing: bool,
     /// Keys queued or held.
     pub(super) pending: usize,
     /// Since when there is anything to do.
@@ -91,6 +95,8 @@ impl<W> Queue<W> {
             suspects: HashMap::new(),
             turns: HashMap::new(),
             forecast: None,
+            half_went: false,
+            probing: false,
             pending: 0,
             work_since: None,
             serial: 0,
@@ -107,6 +113,18 @@ impl<W> Queue<W> {
     #[must_use]
     pub fn pending(&self) -> usize {
         self.pending
+    }
+
+    /// From now on a batch carries one key only, or as many as fit.
+    pub fn probe(&mut self, probing: bool) {
+        self.probing = probing;
+    }
+
+    /// How many keys the next batch may carry. While a rejected batch is being halved, no more than its halves: it may
+    /// have been too large.
+    pub(super) fn room(&self) -> usize {
+        let halves = self.halved.values().map(|halved| halved.size.div_ceil(2)).min();
+        if self.probing { 1 } else { self.limit.now().min(halves.unwrap_or(usize::MAX)) }
     }
 
     /// The most keys that ride in one batch, as learned.
@@ -140,14 +158,15 @@ impl<W> Queue<W> {
         let ticket = TicketId(self.next());
         let mut coalesced = 0;
         for (position, key) in order.keys.iter().enumerate() {
-            if self.entries.contains_key(key) {
-                coalesced += 1;
+            if let Some(entry) = self.entries.get(key) {
+                coalesced += usize::from(!(order.fresh && entry.place == Place::InFlight));
             } else {
                 let suspected = self.suspects.get(key).is_some_and(|until| *until > now);
                 self.enqueue(key.clone(), Entry::new(if suspected { Need::Alone } else { order.need }, now), now);
             }
             let entry = self.entries.get_mut(key).expect("this holds because it was there or has just been put there");
             entry.keep |= !order.no_store;
+            entry.unwanted_since = None;
             if order.fresh && entry.place == Place::InFlight {
                 entry.later.insert(ticket, position);
             } else {
@@ -159,13 +178,14 @@ impl<W> Queue<W> {
         Ok(Submitted { ticket, coalesced })
     }
 
-    /// Queues stale keys to be refreshed behind the answer that was just given. Keys already queued or under way, and
-    /// keys beyond the limit, are left out. Returns how many were taken.
+    /// Queues stale keys to be refreshed behind the answer that was just given. Keys already queued or under way, keys
+    /// that the upstream refused lately, and keys beyond the limit are left out. Returns how many were taken.
     pub fn refresh(&mut self, now: Instant, keys: impl IntoIterator<Item = Key>, need: Need) -> usize {
         self.expire(now);
         let mut taken = 0;
         for key in keys {
-            if self.pending < self.max_pending_keys && !self.entries.contains_key(&key) {
+            let suspected = self.suspects.get(&key).is_some_and(|until| *until > now);
+            if self.pending < self.max_pending_keys && !suspected && !self.entries.contains_key(&key) {
                 self.enqueue(key.clone(), Entry { keep: true, ..Entry::new(need, now) }, now);
                 self.set_background(&key, Background::Refresh, now);
                 taken += 1;
@@ -261,13 +281,15 @@ impl<W> Queue<W> {
         let number = (class, self.next());
         let entry = self.entries.get_mut(key).expect("this holds because the key is queued");
         entry.background = Some(number);
+        entry.unwanted_since.get_or_insert(now);
         self.background.insert(number, (key.clone(), now));
     }
 
     /// Nobody waits for a queued key any more: it stays for a retry, unless its answer could not be kept for one.
     pub(super) fn abandon(&mut self, key: &Key, now: Instant) {
         self.set_background(key, Background::Abandoned, now);
-        let entry = self.entries.get(key).filter(|entry| !entry.keep);
+        let old = |since: Instant| now.saturating_duration_since(since) >= ABANDONED_FOR;
+        let entry = self.entries.get(key).filter(|entry| !entry.keep || entry.unwanted_since.is_some_and(old));
         if let Some(number) = entry.and_then(|entry| entry.background) {
             self.drop_background(number);
         }

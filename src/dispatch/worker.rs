@@ -122,6 +122,7 @@ impl Worker {
             return Some(ready_at);
         }
         state.count_idle_slots(now, &self.shared.metrics);
+        state.queue.probe(state.pacer.is_doubtful());
         let batch = state.queue.seal(now)?;
         if let Err(ready_at) = state.pacer.start(now) {
             state.queue.refuse(batch.id, now);
@@ -233,7 +234,13 @@ impl Worker {
                 Vec::new()
             }
             Verdict::TooLarge | Verdict::Unavailable(_) | Verdict::Invalid(_) => {
-                state.pacer.failed(now, fastrand::f64());
+                let alone_in_this = !state.pacer.is_probing() && state.queue.was_tried(batch.id);
+                state.pacer.failed(started, now, fastrand::f64());
+                if alone_in_this && count > 1 {
+                    // Others are answered and this batch is not, again: a key of it may be the reason.
+                    state.queue.halve(batch.id, now);
+                    return Vec::new();
+                }
                 let retry_in = state.pacer.ready_at().saturating_duration_since(now);
                 let failure = Failure::Unavailable(retry_in);
                 let mut finished = state.queue.settle(batch.id, all(count, || Settled::Retry(failure.clone())), now);

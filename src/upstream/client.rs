@@ -35,9 +35,6 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// connection that is just being closed.
 const POOL_IDLE: Duration = Duration::from_secs(15);
 
-/// A refusal's body is kept to be passed on up to this size; upstream's are a hundred bytes.
-const MAX_PASSED_ON: usize = 64 * 1024;
-
 /// `audience-gateway/1.2.3`.
 const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
@@ -131,7 +128,7 @@ impl Client {
             Arc::new(PassedOn {
                 status: parts.status,
                 content_type: parts.headers.get(CONTENT_TYPE).cloned(),
-                body: body.slice(..body.len().min(MAX_PASSED_ON)),
+                body: body.clone(),
             })
         };
         match wire::read(shape, ask, parts.status, &body) {

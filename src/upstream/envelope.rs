@@ -3,7 +3,7 @@
 //! Nothing is documented about the HTTP status of a refusal, so the envelope is judged first and the status second:
 //! 1. `data` is a non-empty array of objects: a success whatever the code, unless the HTTP status is a server's failure;
 //! 2. the sentence 操作频繁, a code or status 429: throttled;
-//! 3. `100100`, `100200`, `100300`, HTTP 401 or 403: unauthorized;
+//! 3. `100100`, `100200`, `100300`, HTTP 401: unauthorized;
 //! 4. HTTP 408, 502, 503 and 504, or a code of 500 to 599: unavailable;
 //! 5. code `200` with a `data` that is empty, null or left out: nobody was found;
 //! 6. any other code: the request is rejected; no code at all: the status decides.
@@ -76,7 +76,7 @@ pub(super) fn read(status: StatusCode, body: &[u8]) -> Reading<'_> {
         return Reading::Throttled;
     }
     let is = |wanted: &str| code == wanted || error_code == wanted;
-    if is("100100") || is("100200") || is("100300") || is("401") || matches!(status.as_u16(), 401 | 403) {
+    if is("100100") || is("100200") || is("100300") || is("401") || status == StatusCode::UNAUTHORIZED {
         return Reading::Unauthorized;
     }
     let succeeded = code == "200" && matches!(&*error_code, "" | "SUCCESS" | "0" | "200");
@@ -93,7 +93,7 @@ pub(super) fn read(status: StatusCode, body: &[u8]) -> Reading<'_> {
 fn by_status(status: StatusCode) -> Reading<'static> {
     match status.as_u16() {
         429 => Reading::Throttled,
-        401 | 403 => Reading::Unauthorized,
+        401 => Reading::Unauthorized,
         400..=499 => Reading::Rejected,
         500..=599 => Reading::Unavailable("a server error"),
         _ => Reading::Invalid("no envelope"),
@@ -182,7 +182,7 @@ mod tests {
             (500, r#"{"code":"100100","msg":"appid"}"#, "unauthorized"),
             (200, r#"{"code":"100300"}"#, "unauthorized"),
             (401, "", "unauthorized"),
-            (403, "<html>", "unauthorized"),
+            (403, "<html>", "rejected"),
             (500, r#"{"code":"400001","msg":"bad key"}"#, "rejected"),
             (200, r#"{"code":"400001","msg":"bad key","data":null}"#, "rejected"),
             (413, "<html>", "rejected"),
