@@ -23,6 +23,12 @@ use crate::key::{Key, Scope};
 /// away, the last of everything that waits is promised. Few enough to be reckoned for each lookup that is submitted.
 const FORESEEN_SLOTS: usize = 64;
 
+/// Waiting lookups beyond which each client's count as one: a lookup that is submitted must not pay for all of them.
+const MANY_TICKETS: usize = 256;
+
+/// Shares that are reckoned for one lookup at most, over all foreseen slots: some tens of microseconds.
+const MOST_SHARES: usize = 4096;
+
 /// Who waits for how many keys, by scope.
 pub(super) type Forecast = HashMap<Arc<Scope>, Demands>;
 
@@ -61,20 +67,30 @@ impl Demands {
 
     /// In how many slots of this scope a new ticket of a client would have its last place, if there are so few.
     fn slots_until(&self, client: Client, turn: u64, mine: usize, room: usize) -> Option<usize> {
-        let mut demands = self.clients.clone();
+        let mut demands: Vec<Demand> = match self.tickets > MANY_TICKETS {
+            true => self.clients.iter().map(Demand::lumped).collect(),
+            false => self.clients.clone(),
+        };
         let newest = (self.tickets, mine);
         match self.position.get(&client) {
             Some(own) => demands[*own].tickets.push(newest),
             None => demands.push(Demand { client, turn, tickets: vec![newest] }),
         }
-        (1..=FORESEEN_SLOTS).find(|slot| {
-            fill(&mut demands, room, u64::MAX - (FORESEEN_SLOTS - slot) as u64);
+        let foreseen = FORESEEN_SLOTS.min(MOST_SHARES / demands.len()).max(1);
+        (1..=foreseen).find(|slot| {
+            fill(&mut demands, room, u64::MAX - (foreseen - slot) as u64);
             !demands.iter().any(|demand| demand.client == client && demand.has(newest.0))
         })
     }
 }
 
 impl Demand {
+    /// All tickets as one.
+    fn lumped(&self) -> Self {
+        let first = self.tickets.first().map_or(0, |(number, _)| *number);
+        Self { client: self.client, turn: self.turn, tickets: vec![(first, self.total())] }
+    }
+
     fn total(&self) -> usize {
         self.tickets.iter().map(|(_, keys)| keys).sum()
     }
