@@ -1,12 +1,18 @@
 //! What each command does, from a configuration to an end.
 
-use std::{future::Future, io::Write as _, net::SocketAddr, sync::Arc};
+use std::{
+    future::Future,
+    io::{IsTerminal as _, Write as _},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use audience_gateway::{
     config::Config,
     gateway::Gateway,
+    probe::{self, Report, Target, Written},
     simulator::{self, Simulator},
-    upstream::connect::Network,
+    upstream::{client::Client, connect::Network},
 };
 use tokio::{
     net::TcpListener,
@@ -35,6 +41,77 @@ pub(crate) struct Simulate {
     listen: SocketAddr,
     #[command(flatten)]
     config: simulator::Config,
+}
+
+/// What to ask the upstream. Everything is read as text, so that no message of the argument parser quotes a key or a token.
+#[derive(clap::Args)]
+pub(crate) struct Probe {
+    /// A key that reaches a customer, by the name of its kind, such as audienceUserId=747, thirdId=… or phone=….
+    /// Best one of each kind, of different customers; at most four.
+    #[arg(long = "key", value_name = "KIND=VALUE", allow_hyphen_values = true)]
+    keys: Vec<String>,
+    /// The lookup path to ask; without it the first one of the configuration.
+    #[arg(long, value_name = "LOOKUP")]
+    path: Option<String>,
+    /// A credential header; X-Token may also be given in $GATEWAY_PROBE_TOKEN, where no list of processes shows it.
+    #[arg(long = "token", value_name = "HEADER=VALUE", allow_hyphen_values = true)]
+    tokens: Vec<String>,
+    /// A field of the request's body besides the keys, such as companyId='"31"'.
+    #[arg(long = "body-field", value_name = "NAME=JSON", allow_hyphen_values = true)]
+    body_fields: Vec<String>,
+    /// The shortest interval that may be tried; without it nothing faster than the configured one is.
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
+    fastest: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// What belongs to no flag: perhaps a key whose flag was forgotten.
+    #[arg(hide = true)]
+    stray: Vec<String>,
+}
+
+/// Asks the upstream, and prints what it answers and the settings that fit.
+pub(crate) fn probe(config: Config, arguments: Probe) -> Result<(), Failure> {
+    let usage = |problems: Vec<String>| Failure::Usage(problems.join("\n"));
+    if !arguments.stray.is_empty() {
+        return Err(usage(vec!["an argument stands behind no flag: keys are given as --key KIND=VALUE".to_owned()]));
+    }
+    let target = target(&config, arguments.path.as_deref())?;
+    let written = Written {
+        keys: arguments.keys,
+        tokens: arguments.tokens,
+        token_from_environment: std::env::var("GATEWAY_PROBE_TOKEN").ok(),
+        body_fields: arguments.body_fields,
+        fastest: arguments.fastest,
+    };
+    let probe = probe::Probe::new(target.clone(), &config.upstream.forward_headers, &written).map_err(usage)?;
+    let network = Network::new(&config.upstream).map_err(Failure::Usage)?;
+    let findings = runtime()?.block_on(async {
+        let stop = stop_signal()?;
+        let client = Client::new(config.upstream, Arc::new(network));
+        if std::io::stderr().is_terminal() {
+            let longest = probe.patience().as_secs();
+            complain(&format!("asking at most {} questions, for about {longest} s; Ctrl-C stops", probe::REQUESTS));
+        }
+        Ok(probe::run(&probe, &client, stopped(stop)).await)
+    })?;
+    if findings.is_reached() {
+        let report = Report::new(&target, &findings);
+        print(&if arguments.json { report.to_json() } else { report.to_toml() });
+    }
+    findings.failure().map_or(Ok(()), |reason| Err(Failure::Run(reason)))
+}
+
+/// The lookup of a path, or the first one.
+fn target(config: &Config, path: Option<&str>) -> Result<Target, Failure> {
+    let wanted = |path: &str| config.lookups.iter().position(|lookup| lookup.shape.path.eq_ignore_ascii_case(path));
+    let Some(position) = path.map_or(Some(0), wanted) else {
+        let known: Vec<_> = config.lookups.iter().map(|lookup| lookup.shape.path.as_str()).collect();
+        return Err(Failure::Usage(format!("--path: is none of the configured lookups, {}", known.join(", "))));
+    };
+    let lookup = &config.lookups[position];
+    let number = u8::try_from(position).expect("this holds because there are at most 255 lookups");
+    Ok(Target { lookup: number, shape: lookup.shape.clone(), interval: lookup.dispatch.interval })
 }
 
 /// Runs the gateway until it is told to stop.

@@ -34,6 +34,7 @@ pub mod dispatch;
 pub mod admin;
 pub mod lookup;
 pub mod passthrough;
+pub mod probe;
 
 pub mod config;
 pub mod gateway;

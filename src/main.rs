@@ -35,6 +35,13 @@ enum Command {
         #[command(flatten)]
         file: File,
     },
+    /// Asks the upstream at most a dozen questions, and prints the settings that fit its answers.
+    Probe {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        probe: commands::Probe,
+    },
 }
 
 #[derive(clap::Args)]
@@ -67,6 +74,7 @@ fn main() -> ExitCode {
         Command::Demo => commands::demo(),
         Command::Simulate(simulate) => commands::simulate(*simulate),
         Command::Check { file } => file.read().map(|config| commands::print(&config.to_toml())),
+        Command::Probe { file, probe } => file.read().and_then(|config| commands::probe(config, probe)),
     })
 }
 

@@ -4,11 +4,11 @@
 //! lookup's answer arrives within `request_timeout` and `max_response`; the moment a request is handed to a live
 //! connection is reported, so that the pace is kept between requests and not between connection attempts.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{borrow::Cow, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, Uri,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
     uri::PathAndQuery,
 };
@@ -45,6 +45,25 @@ pub struct Client {
     config: Arc<Config>,
 }
 
+/// A whole answer, as it came.
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body, within `upstream.max_response`.
+    pub body: Bytes,
+}
+
+/// Why there is no whole answer.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// It is over `upstream.max_response`.
+    TooLarge,
+    /// It did not come, and why; never a word of the request or the answer.
+    Unavailable(Cow<'static, str>),
+}
+
 impl Client {
     /// A client that makes its connections with `dial`.
     #[must_use]
@@ -77,15 +96,24 @@ impl Client {
 
     /// Asks for the keys of one batch. `on_wire` is called once the request is handed to a live connection.
     pub async fn ask(&self, shape: &Shape, ask: &Ask, on_wire: impl FnOnce() + Send) -> Verdict {
-        let limit = self.config.request_timeout;
-        match tokio::time::timeout(limit, self.exchange(shape, ask, on_wire)).await {
-            Ok(verdict) => verdict,
-            Err(_elapsed) => Verdict::Unavailable("no answer within upstream.request_timeout".into()),
+        match self.exchange(shape, ask, on_wire).await {
+            Ok(answer) => answer.verdict(shape, ask),
+            Err(NoAnswer::TooLarge) => Verdict::TooLarge,
+            Err(NoAnswer::Unavailable(reason)) => Verdict::Unavailable(reason),
         }
     }
 
-    async fn exchange(&self, shape: &Shape, ask: &Ask, on_wire: impl FnOnce() + Send) -> Verdict {
-        let Some(uri) = self.uri(&shape.path) else { return Verdict::Unavailable("the path makes no URI".into()) };
+    /// The same, with the answer as it came.
+    ///
+    /// # Errors
+    /// When there is no whole answer within the limits.
+    pub async fn exchange(&self, shape: &Shape, ask: &Ask, on_wire: impl FnOnce() + Send) -> Result<Answer, NoAnswer> {
+        let late = |_elapsed| NoAnswer::Unavailable("no answer within upstream.request_timeout".into());
+        tokio::time::timeout(self.config.request_timeout, self.post(shape, ask, on_wire)).await.map_err(late)?
+    }
+
+    async fn post(&self, shape: &Shape, ask: &Ask, on_wire: impl FnOnce() + Send) -> Result<Answer, NoAnswer> {
+        let uri = self.uri(&shape.path).ok_or(NoAnswer::Unavailable("the path makes no URI".into()))?;
         let body = Full::from(wire::request_body(shape, ask)).map_err(|never| match never {});
         let mut request = Request::new(body.boxed_unsync());
         *request.method_mut() = Method::POST;
@@ -109,36 +137,50 @@ impl Client {
             }
         };
         match response {
-            Ok(response) => self.read(shape, ask, response).await,
+            Ok(response) => self.read(response).await,
             Err(error) if error.is_connect() => {
-                Verdict::Unavailable(format!("no connection: {}", cause(&error)).into())
+                Err(NoAnswer::Unavailable(format!("no connection: {}", cause(&error)).into()))
             }
-            Err(error) => Verdict::Unavailable(format!("the connection broke: {}", cause(&error)).into()),
+            Err(error) => Err(NoAnswer::Unavailable(format!("the connection broke: {}", cause(&error)).into())),
         }
     }
 
-    async fn read(&self, shape: &Shape, ask: &Ask, response: Response<Incoming>) -> Verdict {
+    async fn read(&self, response: Response<Incoming>) -> Result<Answer, NoAnswer> {
         let (parts, body) = response.into_parts();
-        let body = match Limited::new(body, self.config.max_response).collect().await {
-            Ok(body) => body.to_bytes(),
-            Err(error) if error.is::<LengthLimitError>() => return Verdict::TooLarge,
-            Err(_error) => return Verdict::Unavailable("the answer broke off".into()),
-        };
-        let passed_on = || {
-            Arc::new(PassedOn {
-                status: parts.status,
-                content_type: parts.headers.get(CONTENT_TYPE).cloned(),
-                body: body.clone(),
-            })
-        };
-        match wire::read(shape, ask, parts.status, &body) {
+        match Limited::new(body, self.config.max_response).collect().await {
+            Ok(body) => Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes() }),
+            Err(error) if error.is::<LengthLimitError>() => Err(NoAnswer::TooLarge),
+            Err(_error) => Err(NoAnswer::Unavailable("the answer broke off".into())),
+        }
+    }
+}
+
+impl Answer {
+    /// What the answer means for the keys that were asked.
+    #[must_use]
+    pub fn verdict(&self, shape: &Shape, ask: &Ask) -> Verdict {
+        match wire::read(shape, ask, self.status, &self.body) {
             Meaning::Success(success) => Verdict::Success(success),
-            Meaning::Throttled => Verdict::Throttled(retry_after(&parts.headers)),
-            Meaning::Unauthorized => Verdict::Unauthorized(passed_on()),
-            Meaning::Rejected => Verdict::Rejected(passed_on()),
+            Meaning::Throttled => Verdict::Throttled(self.retry_after()),
+            Meaning::Unauthorized => Verdict::Unauthorized(self.passed_on()),
+            Meaning::Rejected => Verdict::Rejected(self.passed_on()),
             Meaning::Unavailable(reason) => Verdict::Unavailable(reason.into()),
             Meaning::Invalid(reason) => Verdict::Invalid(reason),
         }
+    }
+
+    /// `Retry-After` in its form as seconds; a date is not obeyed, because it says what the other clock believes.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+    }
+
+    fn passed_on(&self) -> Arc<PassedOn> {
+        Arc::new(PassedOn {
+            status: self.status,
+            content_type: self.headers.get(CONTENT_TYPE).cloned(),
+            body: self.body.clone(),
+        })
     }
 }
 
@@ -149,9 +191,4 @@ fn cause(error: &dyn std::error::Error) -> String {
         innermost = source;
     }
     innermost.to_string()
-}
-
-/// `Retry-After` in its form as seconds; a date is not obeyed, because it says what the other clock believes.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }

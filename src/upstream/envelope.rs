@@ -30,6 +30,56 @@ pub(super) enum Reading<'a> {
     Invalid(&'static str),
 }
 
+/// How an envelope is spelled: for a person to read, never for a decision.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Spelling {
+    /// What stands in `code`; empty when it is left out.
+    pub code: String,
+    /// What stands in `errorCode`.
+    pub error_code: String,
+    /// What stands in `msg`. It may repeat what was asked.
+    pub msg: String,
+    /// What stands in `data`.
+    pub data: DataForm,
+}
+
+/// What stands in `data`, without the records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DataForm {
+    /// A list of at least one object.
+    Objects,
+    /// `[]`.
+    EmptyArray,
+    /// `null`.
+    Null,
+    /// Nothing: it is left out.
+    LeftOut,
+    /// Something that is no list of customers.
+    Other,
+}
+
+impl Spelling {
+    /// The spelling of a body, if that is an envelope.
+    #[must_use]
+    pub fn of(body: &[u8]) -> Option<Self> {
+        let envelope = parse(body)?;
+        let data = match (envelope.data, envelope.data()) {
+            (_, Data::Objects(_)) => DataForm::Objects,
+            (None, _) => DataForm::LeftOut,
+            (Some(raw), Data::Nothing) if raw.get() == "null" => DataForm::Null,
+            (Some(_), Data::Nothing) => DataForm::EmptyArray,
+            (Some(_), Data::Other) => DataForm::Other,
+        };
+        let owned = |value| text(value).into_owned();
+        Some(Self {
+            code: owned(envelope.code),
+            error_code: owned(envelope.error_code),
+            msg: owned(envelope.msg),
+            data,
+        })
+    }
+}
+
 #[derive(Deserialize)]
 struct Envelope<'a> {
     #[serde(borrow, default, deserialize_with = "as_it_stands")]
@@ -203,6 +253,23 @@ mod tests {
         for (status, body, expected) in rows {
             assert_eq!(name(status, body), expected, "{status} {body}");
         }
+    }
+
+    #[test]
+    fn each_way_of_giving_no_data_is_told_apart() {
+        let rows = [
+            (r#"{"code":200,"errorCode":"0","msg":"ok","data":[]}"#, DataForm::EmptyArray),
+            (r#"{"code":"200","errorCode":"0","msg":"ok","data":null}"#, DataForm::Null),
+            (r#"{"code":"200","errorCode":"0","msg":"ok"}"#, DataForm::LeftOut),
+            (r#"{"code":"200","errorCode":"0","msg":"ok","data":[{}]}"#, DataForm::Objects),
+            (r#"{"code":"200","errorCode":"0","msg":"ok","data":{}}"#, DataForm::Other),
+        ];
+        for (body, form) in rows {
+            let spelling = Spelling::of(body.as_bytes()).expect("an envelope");
+            assert_eq!((&*spelling.code, &*spelling.error_code, &*spelling.msg), ("200", "0", "ok"), "{body}");
+            assert_eq!(spelling.data, form, "{body}");
+        }
+        assert!(Spelling::of(b"<html>").is_none());
     }
 
     #[test]

@@ -13,6 +13,8 @@ use std::{path::PathBuf, time::Duration};
 
 use http::{HeaderName, Uri};
 
+pub use self::envelope::{DataForm, Spelling};
+
 /// How the upstream is reached.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {

@@ -86,6 +86,35 @@ pub fn read(shape: &Shape, ask: &Ask, status: StatusCode, body: &[u8]) -> Meanin
     }
 }
 
+/// The ids that one record of an answer carries, whether or not they were asked for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Carried {
+    /// Every id that one of its fields carries.
+    pub ids: Vec<Id>,
+    /// Position in `ids` of the one that names this customer and no other.
+    pub identity: Option<usize>,
+}
+
+impl Carried {
+    /// Whether both are of one customer: by the id that names it, else by all that they carry.
+    #[must_use]
+    pub fn same_customer(&self, other: &Self) -> bool {
+        let identity = |carried: &Self| carried.identity.map(|position| carried.ids[position].clone());
+        match (identity(self), identity(other)) {
+            (Some(one), Some(two)) => one == two,
+            _ => self.ids == other.ids,
+        }
+    }
+}
+
+/// What every record of a success carries, in the order in which they came; nothing where the answer is no success.
+#[must_use]
+pub fn carried(shape: &Shape, status: StatusCode, body: &[u8]) -> Option<Vec<Carried>> {
+    let Reading::Success(_, records) = envelope::read(status, body) else { return None };
+    let carried = |json: &&RawValue| ids_of(shape, json).map(|(ids, identity)| Carried { ids, identity });
+    records.iter().map(carried).collect()
+}
+
 fn attribute(shape: &Shape, asked: &[Id], data: &[&RawValue]) -> Option<Success> {
     let positions: HashMap<&Id, usize> = asked.iter().enumerate().map(|(position, id)| (id, position)).collect();
     let mut success = Success {

@@ -26,6 +26,8 @@ mod simulation;
 mod passthrough;
 // What operators see.
 mod admin;
+// The questions that `probe` asks of each kind of upstream.
+mod probe;
 // Draining.
 mod shutdown;
 // The program as a process, over real sockets.
