@@ -45,6 +45,7 @@ pub(crate) struct Simulate {
 
 /// What to ask the upstream. Everything is read as text, so that no message of the argument parser quotes a key or a token.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(crate) struct Probe {
     /// A key that reaches a customer, by the name of its kind, such as audienceUserId=747, thirdId=… or phone=….
     /// Best one of each kind, of different customers; at most four.

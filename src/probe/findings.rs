@@ -68,9 +68,9 @@ pub enum StepAnswer {
 /// A request closer than the interval.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Step {
-    /// The interval that was kept, before the pacer's margin.
-    pub interval: Duration,
-    /// From the request before to this one.
+    /// How close it was meant to be to the request before.
+    pub wanted: Duration,
+    /// How close it was, from start to start.
     pub gap: Duration,
     /// What came of it.
     pub answer: StepAnswer,
@@ -217,17 +217,17 @@ fn refusal(journal: &Journal) -> Option<Refusal> {
 }
 
 fn steps(journal: &Journal) -> Vec<Step> {
-    let step = |(asked, interval): (&Asked, Duration)| {
+    let step = |(asked, wanted): (&Asked, Duration)| {
         let answer = match &asked.said {
             Said::Throttled(_) => StepAnswer::Refused,
             Said::Rejected => Form::of(asked).map_or(StepAnswer::NotTold("it failed"), StepAnswer::Unrecognised),
-            Said::Found(_) if plan::is_late(asked.gap, interval) => {
+            Said::Found(_) if plan::is_late(asked.gap, wanted) => {
                 StepAnswer::NotTold("answers take longer than that, so it could not be tried")
             }
             Said::Found(_) => StepAnswer::Accepted,
             Said::Failed(_) | Said::Unauthorized => StepAnswer::NotTold("it failed"),
         };
-        Step { interval, gap: asked.gap.unwrap_or_default(), answer }
+        Step { wanted, gap: asked.gap.unwrap_or_default(), answer }
     };
     journal.closer().map(step).collect()
 }

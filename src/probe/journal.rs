@@ -34,12 +34,12 @@ pub(super) enum Question {
     Nobody(Kind),
     /// Keys in several lists, one in each.
     Mixed(Vec<Part>),
-    /// A given key once more, paced as if this were the configured interval.
+    /// A given key once more, closer to the request before than the configured interval.
     Closer {
         /// The key's position.
         key: usize,
-        /// The interval to pace by.
-        interval: Duration,
+        /// How close.
+        gap: Duration,
     },
 }
 
@@ -139,10 +139,10 @@ impl Journal {
         }
     }
 
-    /// The steps below the interval that were tried.
+    /// The steps below the interval that were tried, each with the gap that was wanted.
     pub(super) fn closer(&self) -> impl Iterator<Item = (&Asked, Duration)> {
         self.0.iter().filter_map(|asked| match asked.question {
-            Question::Closer { interval, .. } => Some((asked, interval)),
+            Question::Closer { gap, .. } => Some((asked, gap)),
             _ => None,
         })
     }

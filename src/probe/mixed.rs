@@ -4,7 +4,10 @@
 //! the same request does. Rules:
 //! - **Shown.** They come back although other lists have keys: this list was answered for itself.
 //! - **Missed.** They do not: another list took its place, or the lists were intersected.
-//! - A union is only what shows every list of the shape and misses none.
+//! - **Union.** For every two lists of the shape, one answer shows both. That each is shown beside keys that nobody has
+//!   is not enough: the upstream may take the first list that finds somebody.
+
+use std::collections::HashSet;
 
 use super::{
     Probe,
@@ -27,7 +30,7 @@ pub enum Mixed {
     NoUnion,
     /// The upstream rejects it.
     Rejected,
-    /// The lists of these kinds are answered for themselves; of the others nothing is known.
+    /// The lists of these kinds count beside others, but not every two lists were seen in one answer.
     Partly(Vec<String>),
     /// It cannot be told, and why.
     Unknown(&'static str),
@@ -58,6 +61,8 @@ pub(super) struct Evidence<'a> {
     known: Vec<(Kind, usize)>,
     /// For each kind, whether its own customers came back in company.
     shown: Vec<Option<bool>>,
+    /// The pairs of kinds that one answer showed, the lower one first.
+    pairs: HashSet<(usize, usize)>,
 }
 
 impl<'a> Evidence<'a> {
@@ -70,7 +75,8 @@ impl<'a> Evidence<'a> {
             }
         }
         known.sort_unstable_by_key(|(kind, _)| *kind);
-        let mut evidence = Self { probe, journal, known, shown: vec![None; probe.target.shape.lists.len()] };
+        let mut evidence =
+            Self { probe, journal, known, shown: vec![None; probe.target.shape.lists.len()], pairs: HashSet::new() };
         for asked in &journal.0 {
             if let (Question::Mixed(parts), Said::Found(came)) = (&asked.question, &asked.said) {
                 evidence.weigh(parts, came);
@@ -120,7 +126,7 @@ impl<'a> Evidence<'a> {
             (Some(shown), Some(missed)) if shown < missed => Mixed::First,
             (None, Some(0)) => Mixed::Intersection,
             (_, Some(_)) => Mixed::NoUnion,
-            (Some(_), None) if kinds_that(true).count() == self.shown.len() => Mixed::Union,
+            (Some(_), None) if self.is_union() => Mixed::Union,
             (Some(_), None) => {
                 let name = |kind: usize| self.probe.target.shape.lists[kind].kind.clone();
                 Mixed::Partly(kinds_that(true).map(name).collect())
@@ -156,7 +162,14 @@ impl<'a> Evidence<'a> {
         reached(key).iter().filter(|one| !others.iter().any(|other| one.same_customer(other))).collect()
     }
 
+    /// Whether every two lists were shown by one answer.
+    fn is_union(&self) -> bool {
+        let lists = self.shown.len();
+        (0..lists).all(|one| (one + 1..lists).all(|other| self.pairs.contains(&(one, other))))
+    }
+
     fn weigh(&mut self, parts: &[Part], came: &[Carried]) {
+        let mut shown_here: Vec<usize> = Vec::new();
         for part in parts {
             let Part::Given(key) = part else { continue };
             let own = self.own(*key, parts);
@@ -165,6 +178,10 @@ impl<'a> Evidence<'a> {
                 let kind = self.probe.keys[*key].kind.index();
                 // Once missed, it stays so: a union never misses.
                 self.shown[kind] = Some(shown && self.shown[kind] != Some(false));
+                if shown {
+                    self.pairs.extend(shown_here.iter().map(|other| (kind.min(*other), kind.max(*other))));
+                    shown_here.push(kind);
+                }
             }
         }
     }

@@ -87,3 +87,6 @@ impl Probe {
         self.target.interval * u32::try_from(REQUESTS).unwrap_or(u32::MAX)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,8 +14,11 @@ use super::{
 /// Steps from the interval down to the fastest that the user allows: enough to see roughly where it ends.
 const STEPS: usize = 4;
 
-/// By how much of the gap an answer may delay the next request for the gap to count as tried.
+/// By how much of a gap an answer may delay the next request for the gap to count as tried.
 const LATE: f64 = 0.1;
+
+/// What a scheduler's tick may add to a gap.
+const TICK: Duration = Duration::from_millis(4);
 
 /// What to ask next; nothing when all that can be learned has been.
 pub(super) fn next(probe: &Probe, journal: &Journal) -> Option<Question> {
@@ -52,10 +55,10 @@ fn closer(probe: &Probe, journal: &Journal) -> Option<Question> {
         return None;
     }
     let steps = REQUESTS.saturating_sub(journal.0.len() - tried).clamp(1, STEPS);
-    (tried < steps).then(|| Question::Closer { key, interval: step(interval, fastest, (tried + 1, steps)) })
+    (tried < steps).then(|| Question::Closer { key, gap: step(interval, fastest, (tried + 1, steps)) })
 }
 
-/// The interval of one step of several, in whole milliseconds; the last one is `fastest`.
+/// The gap of one step of several, in whole milliseconds; the last one is `fastest`.
 fn step(interval: Duration, fastest: Duration, (number, of): (usize, usize)) -> Duration {
     if number == of {
         return fastest;
@@ -66,7 +69,6 @@ fn step(interval: Duration, fastest: Duration, (number, of): (usize, usize)) -> 
 }
 
 /// Whether the answer before it took so long that a request came much later than the step wanted.
-pub(super) fn is_late(gap: Option<Duration>, step: Duration) -> bool {
-    // The pacer's own margin is within it: 2.5 %, or 4 ms.
-    gap.is_none_or(|gap| gap > step.mul_f64(1.0 + LATE) + Duration::from_millis(5))
+pub(super) fn is_late(gap: Option<Duration>, wanted: Duration) -> bool {
+    gap.is_none_or(|gap| gap > wanted.mul_f64(1.0 + LATE) + TICK)
 }

@@ -36,7 +36,7 @@ impl<'a> Report<'a> {
         let findings = self.findings;
         let mut text = String::new();
         let lasted = findings.lasted.as_secs_f64();
-        let asked = format!("{} requests to {} in {lasted:.1} s.", findings.requests, self.target.shape.path);
+        let asked = format!("{} to {} in {lasted:.1} s.", count(findings.requests, "request"), self.target.shape.path);
         comment(&mut text, "", &asked);
         if let Some(why) = why_it_ended(&findings.end) {
             comment(&mut text, "", &format!("Not everything was asked: {why}."));
@@ -94,6 +94,10 @@ impl<'a> Report<'a> {
         });
         format!("{value}\n")
     }
+}
+
+fn count(number: usize, noun: &str) -> String {
+    format!("{number} {noun}{}", if number == 1 { "" } else { "s" })
 }
 
 /// Appends a comment, broken into lines.
@@ -154,7 +158,7 @@ fn key(answer: &KeyAnswer) -> String {
         KeyAnswer::Nobody => "nobody was found.".to_owned(),
         KeyAnswer::Rejected(form) => format!("rejected with {form}."),
         KeyAnswer::Records { records, carrying } => {
-            let count = if *records == 1 { "1 record".to_owned() } else { format!("{records} records") };
+            let count = count(*records, "record");
             match *carrying {
                 0 => format!(
                     "{count}, but without the key as it was asked: the upstream spells it in another way, so in company \
@@ -177,7 +181,9 @@ fn mixed(mixed: &Mixed) -> String {
         Mixed::Intersection => "The customers that every list reaches: an intersection.".to_owned(),
         Mixed::NoUnion => "No union; whether the first list counts or an intersection is not clear.".to_owned(),
         Mixed::Rejected => "They are rejected.".to_owned(),
-        Mixed::Partly(kinds) => format!("{} counts beside other lists; the rest is not clear.", kinds.join(" and ")),
+        Mixed::Partly(kinds) => {
+            format!("{}: counted beside other lists. More cannot be told with these keys.", kinds.join(", "))
+        }
         Mixed::Unknown(why) => format!("It cannot be told: {why}."),
     }
 }
@@ -202,9 +208,7 @@ fn refusal(findings: &Findings) -> String {
         _ => None,
     });
     if let Some(form) = unrecognised {
-        return format!(
-            "Perhaps like this, {form}, which the gateway does not take for a refusal by the limit: tell us."
-        );
+        return format!("Perhaps like this, {form}: the gateway takes that for a rejection of the key.");
     }
     let Some(refusal) = &findings.refusal else { return "None was seen.".to_owned() };
     let wait = match refusal.retry_after {
@@ -218,11 +222,11 @@ fn closeness(findings: &Findings) -> &'static str {
     match findings.steps.as_deref() {
         None => "Not tried: --fastest DURATION says what may be.",
         Some([]) => "Not tried: it did not come to that.",
-        Some(_) => "Paced as the gateway does, its margin added:",
+        Some(_) => "From start to start, one after another:",
     }
 }
 
-fn step(Step { interval, gap, answer }: &Step) -> String {
+fn step(Step { wanted, gap, answer }: &Step) -> String {
     let answer = match answer {
         StepAnswer::Accepted => "answered".to_owned(),
         StepAnswer::Refused => "refused".to_owned(),
@@ -230,7 +234,7 @@ fn step(Step { interval, gap, answer }: &Step) -> String {
         StepAnswer::NotTold(why) => (*why).to_owned(),
     };
     let gap = format_duration(Duration::from_millis(millis(*gap)));
-    format!("interval {}, {gap} after the request before: {answer}.", format_duration(*interval))
+    format!("{gap} apart ({} wanted): {answer}.", format_duration(*wanted))
 }
 
 fn form(form: &Form) -> Value {
@@ -265,12 +269,12 @@ fn nobody_json(nobody: &Nobody) -> Value {
     }
 }
 
-fn step_json(Step { interval, gap, answer }: &Step) -> Value {
+fn step_json(Step { wanted, gap, answer }: &Step) -> Value {
     let (name, rejected) = match answer {
         StepAnswer::Accepted => ("accepted", None),
         StepAnswer::Refused => ("refused", None),
         StepAnswer::Unrecognised(rejected) => ("unrecognised", Some(form(rejected))),
         StepAnswer::NotTold(_) => ("unknown", None),
     };
-    json!({"interval_ms": millis(*interval), "gap_ms": millis(*gap), "answer": name, "form": rejected})
+    json!({"wanted_ms": millis(*wanted), "gap_ms": millis(*gap), "answer": name, "form": rejected})
 }

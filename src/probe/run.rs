@@ -3,6 +3,7 @@
 use std::{
     pin::pin,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use tokio::time::sleep_until;
@@ -29,8 +30,8 @@ const NO_JITTER: f64 = 0.5;
 /// Keeps the distance between requests.
 struct Pace {
     pacer: Pacer,
-    /// The interval that the pacer keeps.
-    interval: std::time::Duration,
+    /// Beside the pacer's own reckoning: a gap that is to be tried is kept to the full.
+    not_before: Instant,
     /// When the last request met its connection, or was started if it never did.
     last: Option<Instant>,
 }
@@ -104,29 +105,25 @@ fn said(probe: &Probe, ask: &Ask, answer: Result<Answer, NoAnswer>) -> Said {
 }
 
 impl Pace {
-    fn new(interval: std::time::Duration) -> Self {
-        Self { pacer: Pacer::new(interval, now()), interval, last: None }
+    fn new(interval: Duration) -> Self {
+        let now = now();
+        Self { pacer: Pacer::new(interval, now), not_before: now, last: None }
     }
 
-    /// Keeps the interval that the question wants.
+    /// Keeps the gap that the question wants.
     fn follow(&mut self, probe: &Probe, question: &Question) {
-        let interval = match question {
-            Question::Closer { interval, .. } => *interval,
-            _ => probe.target.interval,
-        };
-        if interval == self.interval {
-            return;
-        }
-        self.interval = interval;
+        let Question::Closer { gap, .. } = question else { return };
         let last = self.last.unwrap_or_else(now);
-        self.pacer = Pacer::new(interval, last);
+        self.pacer = Pacer::new(interval_of(*gap), last);
         // The gap counts from the request before; a new pacer always grants its first start.
         let _granted = self.pacer.start(last);
         self.pacer.ended();
+        self.not_before = last + (*gap).min(probe.target.interval);
     }
 
     /// Waits for the slot, and takes it.
     async fn slot(&mut self) -> Instant {
+        sleep_until(self.not_before).await;
         loop {
             let moment = now();
             match self.pacer.start(moment) {
@@ -152,4 +149,10 @@ impl Pace {
             Said::Failed(_) => self.pacer.failed(ended, NO_JITTER),
         }
     }
+}
+
+/// The interval whose pacer keeps this gap, the margin within it.
+fn interval_of(gap: Duration) -> Duration {
+    let margin = (Pacer::new(gap, now()).gap() - gap).min(gap / 2);
+    gap - margin
 }

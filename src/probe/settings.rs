@@ -64,22 +64,28 @@ fn interval(configured: Duration, findings: &Findings) -> Advice<Duration> {
     match (accepted.last(), refused) {
         (None, Some(step)) => keep(&format!("The configured interval: a request {} was refused.", after(step))),
         (None, None) => keep("The configured interval: whether a shorter one is taken could not be told."),
-        (Some(Step { interval, .. }), refused) => {
-            let beyond = refused.map_or("nothing shorter was told to be tried".to_owned(), |step| {
+        (Some(step), refused) => {
+            let beyond = refused.map_or("nothing closer was to be tried".to_owned(), |step| {
                 format!("a request {} was refused", after(step))
             });
             let why = format!(
-                "It was kept for {} requests, the gateway's margin added, and none was refused; {beyond}. A limit over a \
-                 longer time does not show in so few.",
-                steps.iter().filter(|step| step.answer == StepAnswer::Accepted).count()
+                "A request {} was answered, and the gateway adds a margin; {beyond}. A limit over a longer time does not \
+                 show in so few.",
+                after(step)
             );
-            Advice { value: *interval, why }
+            Advice { value: up(step.gap).min(configured), why }
         }
     }
 }
 
 fn after(step: &Step) -> String {
     format!("{} after the one before", format_duration(Duration::from_millis(millis(step.gap))))
+}
+
+/// A gap in whole milliseconds, rounded up.
+fn up(gap: Duration) -> Duration {
+    let whole = Duration::from_millis(millis(gap));
+    if whole < gap { whole + Duration::from_millis(1) } else { whole }
 }
 
 /// Whole milliseconds.
@@ -92,7 +98,7 @@ fn mixed_lists(mixed: &Mixed) -> Advice<MixedLists> {
         Mixed::OneList => (MixedLists::Auto, "The path has one list, so it makes no difference.".to_owned()),
         Mixed::Union => (
             MixedLists::Union,
-            "Each list was answered for itself beside the others, so what such a request leaves out does not exist."
+            "Every list's own customers came back in one answer, so what such a request leaves out does not exist."
                 .to_owned(),
         ),
         Mixed::First => (
@@ -114,8 +120,9 @@ fn mixed_lists(mixed: &Mixed) -> Advice<MixedLists> {
         Mixed::Partly(kinds) => (
             MixedLists::Auto,
             format!(
-                "Beside other lists {} was answered for itself, and of the rest nothing is known: give a key of every \
-                 kind to learn more; until then the gateway finds out as it goes.",
+                "No list was seen to take the place of another, but only {} to count beside others, and not all lists \
+                 in one answer: give one key of each kind, of different customers, to learn more; until then the \
+                 gateway finds out as it goes.",
                 kinds.join(" and ")
             ),
         ),

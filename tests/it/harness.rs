@@ -87,12 +87,12 @@ impl Setup {
 }
 
 /// Connects to the simulator through memory.
-struct Pipes {
+pub struct Pipes {
     connections: mpsc::Sender<DuplexStream>,
 }
 
 impl Pipes {
-    fn new(simulator: Simulator, tasks: &mut JoinSet<()>) -> Self {
+    pub fn new(simulator: Simulator, tasks: &mut JoinSet<()>) -> Self {
         let (connections, mut accepts) = mpsc::channel(64);
         tasks.spawn(async move {
             let mut serving = JoinSet::new();

@@ -13,6 +13,7 @@ use std::{
 
 use audience_gateway::{
     config::Config,
+    dispatch::MixedLists,
     simulator::{self, Customer, Simulator},
 };
 use http::Method;
@@ -224,7 +225,7 @@ async fn help_and_version_are_answers_and_no_errors() {
 #[tokio::test]
 async fn bad_arguments_end_it_with_64_and_one_line() {
     let desk = Desk::new();
-    let rows: [(&[&str], &str); 8] = [
+    let rows: [(&[&str], &str); 10] = [
         (&[], "--help"),
         (&["fly"], "fly"),
         (&["serve", "--port", "1"], "--port"),
@@ -233,6 +234,8 @@ async fn bad_arguments_end_it_with_64_and_one_line() {
         (&["simulate", "--interval", "soon"], "--interval"),
         (&["simulate", "--listen", "nowhere"], "--listen"),
         (&["demo", "--now"], "--now"),
+        (&["probe", "--keys", "phone=13"], "--keys"),
+        (&["probe", "--key"], "--key"),
     ];
     for (arguments, word) in rows {
         let (status, stdout, stderr) = Program::start(&desk, "bad", arguments).finished().await;
@@ -394,6 +397,90 @@ async fn the_demo_needs_nothing_and_does_what_it_says() {
     assert!(get(admin, "/metrics").await.text().lines().any(|line| line.starts_with("gateway_")));
     demo.signal("INT");
     assert_eq!(demo.exit().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn probe_prints_settings_to_be_pasted_and_never_a_key_or_a_token() {
+    let desk = Desk::new();
+    let (_simulator, upstream) = simulate(&desk, &["--interval", "100ms", "--require-token"]).await;
+    let path = desk.config(upstream, "[[lookup]]\ninterval = \"110ms\"");
+    let [id, third_id, phone] = [2, 5, 13].map(customer).map(|c| (c.id, c.third_id.unwrap(), c.phones[0].clone()));
+    let [id, third_id, phone] = [id.0.to_string(), third_id.1, phone.2];
+    let keys = [format!("audienceUserId={id}"), format!("thirdId={third_id}"), format!("phone={phone}")];
+    let mut arguments = vec!["probe", "--config", path.to_str().unwrap()];
+    arguments.extend(keys.iter().flat_map(|key| ["--key", key]));
+    let environment = [("GATEWAY_PROBE_TOKEN", "token-of-alice")];
+
+    let (status, stdout, stderr) = Program::start_with(&desk, "probe", &arguments, &environment).finished().await;
+    assert_eq!((status, &*stderr), (Some(0), ""), "{stdout}");
+    let pasted = format!("upstream.base_url = \"http://{upstream}\"\n{stdout}");
+    let config = Config::parse(&pasted, std::iter::empty()).unwrap_or_else(|problems| panic!("{problems}\n{stdout}"));
+    assert_eq!(config.lookups[0].dispatch.interval, Duration::from_millis(110));
+    assert_eq!(config.lookups[0].dispatch.mixed_lists, MixedLists::Union, "{stdout}");
+
+    let json = [&*arguments, &["--json"]].concat();
+    let json = Program::start_with(&desk, "probe", &json, &environment).finished().await;
+    let told: serde_json::Value = serde_json::from_str(&json.1).expect("JSON");
+    assert_eq!((json.0, &told["settings"]["mixed_lists"]), (Some(0), &"union".into()));
+
+    let untaken = Program::start(&desk, "probe", &arguments).finished().await;
+    assert_eq!((untaken.0, untaken.2.lines().count()), (Some(1), 1), "{}", untaken.2);
+    assert!(untaken.2.contains("100200"), "{}", untaken.2);
+    let stray = [&*arguments, &["--token", "token-of-alice", &phone, "--key", &phone]].concat();
+    let stray = Program::start(&desk, "probe", &stray).finished().await;
+    assert_eq!((stray.0, &*stray.1, stray.2.lines().count()), (Some(64), "", 1), "{}", stray.2);
+    let printed = [stdout, json.1, untaken.1, untaken.2, stray.2].concat();
+    for secret in [&*id, &third_id, &phone, "token-of-"] {
+        assert!(!printed.contains(secret), "{secret} is in\n{printed}");
+    }
+}
+
+#[tokio::test]
+async fn probe_names_bad_arguments_with_64_and_an_upstream_that_is_not_there_with_1() {
+    let desk = Desk::new();
+    let nowhere = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let path = desk.config(nowhere, "[[lookup]]\ninterval = \"10ms\"");
+    let probe = ["probe", "--config", path.to_str().unwrap()];
+    let rows: [(&[&str], &str); 7] = [
+        (&[], "--key"),
+        (&["--key", "fax=1"], "`fax`"),
+        (&["--key", "747"], "KIND=VALUE"),
+        (&["--key", "phone=13", "--path", "/nowhere"], "--path"),
+        (&["--key", "phone=13", "--fastest", "-1s"], "--fastest"),
+        (&["--key", "phone=13", "--token", "cookie=x"], "forward_headers"),
+        (&["--key", "phone=13", "--body-field", "companyId=x"], "--body-field"),
+    ];
+    for (arguments, word) in rows {
+        let arguments = [&probe, arguments].concat();
+        let (status, stdout, stderr) = Program::start(&desk, "probe", &arguments).finished().await;
+        assert_eq!((status, &*stdout, stderr.lines().count()), (Some(64), "", 1), "{arguments:?}: {stderr}");
+        assert!(stderr.contains(word), "{stderr}");
+    }
+    let arguments = [&probe[..], &["--key", "phone=13"]].concat();
+    let (status, stdout, stderr) = Program::start(&desk, "probe", &arguments).finished().await;
+    assert_eq!((status, &*stdout, stderr.lines().count()), (Some(1), "", 1), "{stderr}");
+    assert!(stderr.contains("cannot be reached") && stderr.contains("refused"), "{stderr}");
+}
+
+#[tokio::test]
+async fn probe_stops_on_ctrl_c_and_tells_what_it_has() {
+    let desk = Desk::new();
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let path = desk.config(listener.local_addr().unwrap(), "");
+    let simulator = Simulator::new(simulator::Config::default());
+    let mut serving = JoinSet::new();
+    serving.spawn(simulator.clone().serve(listener, std::future::pending()));
+    let keys = [2, 5, 7].map(|index| format!("audienceUserId={}", customer(index).id));
+    let mut arguments = vec!["probe", "--config", path.to_str().unwrap()];
+    arguments.extend(keys.iter().flat_map(|key| ["--key", key]));
+    let mut probe = Program::start(&desk, "probe", &arguments);
+    // By then it has the answer to the first, and three more to ask, a second apart.
+    until("the second question", async || (simulator.lookups().len() == 2).then_some(())).await;
+    probe.signal("INT");
+    assert_eq!(probe.exit().await.code(), Some(0), "{}", probe.stderr());
+    assert!(probe.stdout().contains("1 record, with the key as it was asked"), "{}", probe.stdout());
+    assert!(probe.stdout().contains("it was stopped"), "{}", probe.stdout());
+    assert!(simulator.lookups().len() <= 3);
 }
 
 /// Sends what a caller may send by mistake: bytes that are no HTTP.
