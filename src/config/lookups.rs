@@ -68,9 +68,8 @@ fn lookup(section: &mut Section<'_>) -> Lookup {
         Some((shape, _)) if lists.is_empty() => shape,
         _ => Shape { path, lists: lists.into_iter().flatten().collect() },
     };
-    let mixed_lists =
-        [MixedLists::Auto, MixedLists::Union, MixedLists::Never].map(|lists| (mixed_lists_name(lists), lists));
-    let limit_per = [LimitPer::Gateway, LimitPer::Credential].map(|per| (limit_per_name(per), per));
+    let mixed_lists = [MixedLists::Auto, MixedLists::Union, MixedLists::Never].map(|lists| (lists.as_str(), lists));
+    let limit_per = [LimitPer::Gateway, LimitPer::Credential].map(|per| (per.as_str(), per));
     let dispatch = dispatch::Config {
         interval: section.take("interval", interval, duration(TIMEOUT)),
         max_batch_keys: section.take("max_batch_keys", 100, count(AT_LEAST_ONE)),
@@ -128,21 +127,4 @@ fn list(section: &mut Section<'_>) -> Option<List> {
 fn field_path(text: &str) -> Read<FieldPath> {
     // The shape's own sentence is made for an answer to a caller; here it follows a key.
     FieldPath::parse(text).or(Err("must be a record path: `field` or `list[].field`".to_owned()))
-}
-
-/// The name in the configuration.
-pub(super) fn limit_per_name(limit_per: LimitPer) -> &'static str {
-    match limit_per {
-        LimitPer::Gateway => "gateway",
-        LimitPer::Credential => "credential",
-    }
-}
-
-/// The name in the configuration.
-pub(super) fn mixed_lists_name(mixed_lists: MixedLists) -> &'static str {
-    match mixed_lists {
-        MixedLists::Auto => "auto",
-        MixedLists::Union => "union",
-        MixedLists::Never => "never",
-    }
 }

@@ -3,7 +3,6 @@
 
 use super::{
     Config,
-    lookups::{limit_per_name, mixed_lists_name},
     value::{format_duration, format_size},
 };
 use crate::shape::List;
@@ -30,8 +29,8 @@ impl Config {
             text.key("max_in_flight", whole(lookup.dispatch.max_in_flight));
             text.key("linger", format_duration(lookup.dispatch.linger));
             text.key("timeout", format_duration(lookup.lookup.timeout));
-            text.key("mixed_lists", mixed_lists_name(lookup.dispatch.mixed_lists));
-            text.key("limit_per", limit_per_name(lookup.dispatch.limit_per));
+            text.key("mixed_lists", lookup.dispatch.mixed_lists.as_str());
+            text.key("limit_per", lookup.dispatch.limit_per.as_str());
             for list in &lookup.shape.lists {
                 write_list(&mut text, list);
             }

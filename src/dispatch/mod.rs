@@ -50,6 +50,18 @@ pub enum MixedLists {
     Never,
 }
 
+impl MixedLists {
+    /// The name in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Union => "union",
+            Self::Never => "never",
+        }
+    }
+}
+
 /// Whose requests share one slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum LimitPer {
@@ -57,6 +69,17 @@ pub enum LimitPer {
     Gateway,
     /// Those of one credential: the upstream counts by token.
     Credential,
+}
+
+impl LimitPer {
+    /// The name in the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Gateway => "gateway",
+            Self::Credential => "credential",
+        }
+    }
 }
 
 /// The limits of one lookup path's queue.

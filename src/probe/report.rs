@@ -9,9 +9,9 @@ use super::{
     Findings, Target,
     findings::{End, Form, KeyAnswer, Nobody, Step, StepAnswer},
     mixed::Mixed,
-    settings::{Advice, Settings, millis, mixed_lists_name},
+    settings::{Advice, Settings, millis},
 };
-use crate::upstream::DataForm;
+use crate::{shape::Shape, upstream::DataForm};
 
 /// The longest line of a comment.
 const WIDTH: usize = 118;
@@ -52,9 +52,12 @@ impl<'a> Report<'a> {
         comment(&mut text, "6. ", &format!("How close may two requests be? {}", closeness(findings)));
         let steps = findings.steps.iter().flatten();
         steps.for_each(|it| comment(&mut text, "   ", &step(it)));
+        if Shape::built_in(&self.target.shape.path).is_none_or(|(shape, _)| shape != self.target.shape) {
+            comment(&mut text, "", "What follows belongs into the section of this path, beside its [[lookup.key]]s.");
+        }
         let _written = write!(text, "\n[[lookup]]\npath = {}\n", toml::Value::from(&*self.target.shape.path));
         setting(&mut text, "interval", &self.settings.interval, |interval| format_duration(interval).to_string());
-        setting(&mut text, "mixed_lists", &self.settings.mixed_lists, |lists| mixed_lists_name(lists).to_owned());
+        setting(&mut text, "mixed_lists", &self.settings.mixed_lists, |lists| lists.as_str().to_owned());
         text
     }
 
@@ -88,7 +91,7 @@ impl<'a> Report<'a> {
             "steps": steps,
             "settings": {
                 "interval": format_duration(interval.value).to_string(),
-                "mixed_lists": mixed_lists_name(mixed_lists.value),
+                "mixed_lists": mixed_lists.value.as_str(),
             },
             "why": {"interval": interval.why, "mixed_lists": mixed_lists.why},
         });

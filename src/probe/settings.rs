@@ -35,16 +35,6 @@ impl Settings {
     }
 }
 
-/// The name of the setting in the configuration.
-#[must_use]
-pub fn mixed_lists_name(mixed_lists: MixedLists) -> &'static str {
-    match mixed_lists {
-        MixedLists::Auto => "auto",
-        MixedLists::Union => "union",
-        MixedLists::Never => "never",
-    }
-}
-
 fn interval(configured: Duration, findings: &Findings) -> Advice<Duration> {
     let refused = findings.refusal.as_ref().map_or(0, |refusal| refusal.at_interval);
     let keep = |why: &str| Advice { value: configured, why: why.to_owned() };

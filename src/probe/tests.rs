@@ -230,6 +230,16 @@ fn whatever_is_answered_it_ends_within_a_dozen_requests_and_can_be_told() {
 }
 
 #[test]
+fn a_path_that_is_not_built_in_is_told_where_the_settings_belong() {
+    let mut probe = probe(&["phone=13"], None);
+    let beside = "beside its [[lookup.key]]s";
+    let findings = drive(&probe, upstream(|given| found(&given)));
+    assert!(!Report::new(&probe.target, &findings).to_toml().contains(beside));
+    probe.target.shape.path = "/api/other".to_owned();
+    assert!(Report::new(&probe.target, &findings).to_toml().contains(beside));
+}
+
+#[test]
 fn what_is_wrong_is_named_and_never_quoted() {
     let target = Target { lookup: 0, shape: Shape::audience_detail(), interval: SECOND };
     let headers = [http::HeaderName::from_static("x-token")];
