@@ -46,11 +46,15 @@ fn is_empty_when_nobody(probe: &Probe, journal: &Journal) -> bool {
     journal.0.iter().any(is_empty) || empty_given(probe, journal).is_some()
 }
 
-/// The next step below the interval, as long as every one before it was answered in time.
+/// The next step below the interval, as long as every one before it was answered in time. None where the interval itself
+/// was refused: closer would only be refused more.
 fn closer(probe: &Probe, journal: &Journal) -> Option<Question> {
     let (fastest, interval) = (probe.fastest?, probe.target.interval);
     let key = (0..probe.keys.len()).find(|key| journal.found(&Question::Alone(*key)).is_some())?;
     let tried = journal.closer().count();
+    if journal.0.iter().any(|asked| matches!(asked.said, Said::Throttled(_))) {
+        return None;
+    }
     if journal.closer().any(|(asked, step)| !matches!(asked.said, Said::Found(_)) || is_late(asked.gap, step)) {
         return None;
     }

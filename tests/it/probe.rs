@@ -319,8 +319,13 @@ async fn a_refusal_in_between_costs_one_request_and_no_answer() {
         upstream.fault = Fault::Status429;
         upstream.fault_count = 1;
     });
-    let run = run.keys(2, 5, 13).go().await;
+    let run = run.keys(2, 5, 13).fastest(SECOND / 2).go().await;
     assert_eq!((run.findings.requests, &run.findings.end), (6, &End::Complete));
+    assert_eq!(
+        run.findings.steps.as_ref().map(Vec::len),
+        Some(0),
+        "where the interval is refused, nothing closer is tried"
+    );
     assert_eq!(run.findings.refusal.as_ref().map(|refusal| refusal.at_interval), Some(1));
     assert_eq!(run.lists(), ("union", "union"));
 }
