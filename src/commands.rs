@@ -87,7 +87,7 @@ pub(crate) fn probe(config: Config, arguments: Probe) -> Result<(), Failure> {
     };
     let probe = probe::Probe::new(target.clone(), &config.upstream.forward_headers, &written).map_err(usage)?;
     let network = Network::new(&config.upstream).map_err(Failure::Usage)?;
-    let findings = runtime()?.block_on(async {
+    let findings = block_on(async {
         let stop = stop_signal()?;
         let client = Client::new(config.upstream, Arc::new(network));
         if std::io::stderr().is_terminal() {
@@ -201,7 +201,7 @@ Ctrl-C ends it.
     )
 }
 
-fn block_on(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let runtime = Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Run(format!("no runtime: {error}")))?;
     let result = runtime.block_on(work);

@@ -146,7 +146,7 @@ impl Pace {
                 let whole = probe.target.interval;
                 self.pacer.throttled(ended, Some(wait.map_or(whole, |wait| wait.max(whole))));
             }
-            Said::Failed(_) => self.pacer.failed(ended, NO_JITTER),
+            Said::Failed(_) => self.pacer.failed(ended, ended, NO_JITTER),
         }
     }
 }
