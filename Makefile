@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The advisory database: the newest snapshot in the folder that lies beside the checkout, where there is one.
 ADVISORIES ?= $(lastword $(sort $(wildcard ../shared/data/rustsec-advisories-*.tgz)))
 
-.PHONY: test setup fmt clippy unit benches doc demo bench supply-chain
+.PHONY: test setup fmt clippy unit benches doc demo bench replay supply-chain
 
 # In the order in which a mistake is found soonest: two seconds, then minutes.
 test: setup fmt clippy unit benches doc
@@ -32,7 +32,12 @@ doc:
 
 # Measured, as released; a part of it with `make bench ONLY=lookup/hot`.
 bench:
-	$(CARGO) bench --locked -- $(ONLY)
+	$(CARGO) bench --locked --bench lookup -- $(ONLY)
+
+# What each idea buys, in virtual time; other loads with `make replay ARGS="--zipf 0.9 --rate 150"`.
+ARGS ?= --trace benches/data/trace-web07.txt
+replay:
+	$(CARGO) bench --locked --bench replay -- $(ARGS)
 
 demo:
 	$(CARGO) run --release --locked -- demo
