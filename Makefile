@@ -35,7 +35,7 @@ bench:
 	$(CARGO) bench --locked --bench lookup -- $(ONLY)
 
 # What each idea buys, in virtual time; other loads with `make replay ARGS="--zipf 0.9 --rate 150"`.
-ARGS ?= --trace benches/data/trace-web07.txt
+ARGS ?= --trace benches/data/trace-web07.txt --rate 220
 replay:
 	$(CARGO) bench --locked --bench replay -- $(ARGS)
 

@@ -85,7 +85,7 @@ pub(crate) fn run(policy: Policy, options: &Options, lookups: &[Lookup]) -> Row 
         lookups,
         gap,
         slots: Slots::new(gap),
-        measure: Measure::new(options, gap),
+        measure: Measure::new(options),
         cache: Recent::new(options.capacity, options.ttl),
         bodies: HashMap::new(),
         queue: VecDeque::new(),

@@ -110,7 +110,7 @@ pub(crate) fn run(options: &Options, lookups: &[Lookup]) -> Row {
 async fn replay(options: &Options, lookups: &[Lookup]) -> Row {
     let gateway = Gateway::new(options);
     let begin = lock(&gateway.seen).begin;
-    let mut measure = Measure::new(options, gateway.handle.status(begin).queue.gap);
+    let mut measure = Measure::new(options);
     let mut waiting = JoinSet::new();
     for lookup in lookups {
         sleep_until(begin + lookup.at).await;

@@ -1,7 +1,7 @@
 //! What each idea buys: the same lookups through the gateway and through policies that lack one idea each.
 //!
 //! ```sh
-//! cargo bench --bench replay -- --trace benches/data/trace-web07.txt --rate 200
+//! cargo bench --bench replay -- --trace benches/data/trace-web07.txt --rate 220
 //! ```
 //! Everything happens in virtual time, from a seed: an hour takes seconds, and the same command prints the same table.
 //! `gateway` ([`gateway`]) is the crate's own queue, pacer, worker and cache in tokio's paused time. The others
@@ -17,7 +17,7 @@
 //! | wait p50 … max | how long lookups waited that were let in and missed; who was told nothing counts with the whole timeout |
 //! | refused | lookups turned away at once because they could not make their deadline |
 //! | timed out | lookups that waited in vain |
-//! | fairness | Jain's index (Σx)² / nΣx² over the clients, x being a client's mean service over its lookups that missed: how long the lookup would take at most if it were the only one (its slots and one latency), by how long it took; 0 if it was refused or timed out. 1: all clients are slowed down alike; 1/n: one is served and nobody else |
+//! | fairness | Jain's index (Σx)² / nΣx² over the clients, x being the keys fetched for a client by the seconds that its lookups waited for them, a lookup refused or timed out being one that waited the whole timeout for nothing. 1: all are served at one rate; 1/n: one is, and nobody else. It is below 1 even where nobody is in another's way, because a bulk caller is given the room that nobody else wants |
 //! | promise off p50, p95 | how far the wait that was promised was from what it was, in intervals, of lookups that were served |
 //!
 //! Without `--bench`, which `cargo bench` says, a small replay is run twice and checked: a smoke test.

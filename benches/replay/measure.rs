@@ -96,16 +96,15 @@ impl Slots {
 pub(crate) struct Measure {
     told: Vec<Told>,
     interval: Duration,
-    gap: Duration,
-    batch: usize,
+    timeout: Duration,
     callers: usize,
 }
 
 impl Measure {
-    /// Nothing yet; `gap` is what the pacer keeps.
-    pub(crate) fn new(options: &Options, gap: Duration) -> Self {
+    /// Nothing yet.
+    pub(crate) fn new(options: &Options) -> Self {
         let callers = options.clients.max(1) + usize::from(options.bulk > 0);
-        Self { told: Vec::new(), interval: options.interval, gap, batch: options.batch, callers }
+        Self { told: Vec::new(), interval: options.interval, timeout: options.timeout, callers }
     }
 
     pub(crate) fn tell(&mut self, told: Told) {
@@ -119,7 +118,7 @@ impl Measure {
         let missed: usize = self.told.iter().map(|told| told.missed).sum();
         let waits = of(Fate::Served).chain(of(Fate::TimedOut)).map(|told| told.waited.as_secs_f64());
         let off = |told: &Told| told.promised.abs_diff(told.waited).div_duration_f64(self.interval);
-        let (used, starts) = (self.gap * slots.starts, f64::from(slots.starts));
+        let (used, starts) = (slots.gap * slots.starts, f64::from(slots.starts));
         Row {
             hits: part(keys.saturating_sub(missed) as f64, keys as f64),
             requests: slots.starts,
@@ -134,30 +133,24 @@ impl Measure {
         }
     }
 
-    /// Jain's index over the clients' mean service.
+    /// Jain's index over the clients' keys fetched per second of waiting.
     fn fairness(&self) -> f64 {
         let mut clients = vec![(0.0, 0.0); self.callers];
-        for told in self.told.iter().filter(|told| told.fate != Fate::Hit) {
-            let (sum, count) = &mut clients[told.client];
-            *sum += self.service(told);
-            *count += 1.0;
+        for told in &self.told {
+            let (fetched, seconds) = &mut clients[told.client];
+            match told.fate {
+                Fate::Hit => {}
+                Fate::Served => {
+                    *fetched += told.missed as f64;
+                    *seconds += told.waited.as_secs_f64();
+                }
+                Fate::Refused | Fate::TimedOut => *seconds += self.timeout.as_secs_f64(),
+            }
         }
-        let service: Vec<f64> =
-            clients.into_iter().filter(|(_, count)| *count > 0.0).map(|(sum, count)| sum / count).collect();
+        let waited = clients.into_iter().filter(|(_, seconds)| *seconds > 0.0);
+        let service: Vec<f64> = waited.map(|(fetched, seconds)| fetched / seconds).collect();
         let squares: f64 = service.iter().map(|service| service * service).sum();
         part(service.iter().sum::<f64>().powi(2), service.len() as f64 * squares)
-    }
-
-    /// How long the lookup would take at most if it were the only one, by how long it took.
-    fn service(&self, told: &Told) -> f64 {
-        let slots = u32::try_from(told.missed.div_ceil(self.batch)).unwrap_or(u32::MAX);
-        match told.fate {
-            Fate::Hit | Fate::Served => {
-                let alone = self.gap * slots + LATENCY;
-                part(alone.as_secs_f64(), told.waited.max(alone).as_secs_f64())
-            }
-            Fate::Refused | Fate::TimedOut => 0.0,
-        }
     }
 }
 
