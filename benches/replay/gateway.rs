@@ -143,6 +143,7 @@ impl Gateway {
             max_in_flight: 4,
             linger: LINGER,
             mixed_lists: MixedLists::Auto,
+            limit_per: dispatch::LimitPer::Gateway,
         };
         let policy = cache::Policy {
             ttl: options.ttl,
