@@ -176,7 +176,14 @@ impl Pacer {
         self.failures = 0;
         self.margin = (self.margin * 3 / 2).min(self.interval);
         self.back_off = None;
-        self.retry_at = self.retry_at.max(retry_after.map(|wait| now + wait.min(MAX_RETRY_AFTER)));
+        if let Some(wait) = retry_after {
+            self.leave_alone(now, wait);
+        }
+    }
+
+    /// The upstream says for how long it wants to be left alone.
+    pub fn leave_alone(&mut self, now: Instant, wait: Duration) {
+        self.retry_at = self.retry_at.max(Some(now + wait.min(MAX_RETRY_AFTER)));
     }
 
     /// The upstream did not answer a request that was `started` then. `jitter`, between 0 and 1, spreads the pause from

@@ -233,7 +233,10 @@ impl Worker {
                 state.queue.halve(batch.id, now);
                 Vec::new()
             }
-            Verdict::TooLarge | Verdict::Unavailable(_) | Verdict::Invalid(_) => {
+            Verdict::TooLarge | Verdict::Unavailable(..) | Verdict::Invalid(_) => {
+                if let Verdict::Unavailable(_, Some(wait)) = verdict {
+                    state.pacer.leave_alone(now, wait);
+                }
                 let alone_in_this = !state.pacer.is_probing() && state.queue.was_tried(batch.id);
                 state.pacer.failed(started, now, fastrand::f64());
                 if alone_in_this && count > 1 {

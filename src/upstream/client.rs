@@ -99,7 +99,7 @@ impl Client {
         match self.exchange(shape, ask, on_wire).await {
             Ok(answer) => answer.verdict(shape, ask),
             Err(NoAnswer::TooLarge) => Verdict::TooLarge,
-            Err(NoAnswer::Unavailable(reason)) => Verdict::Unavailable(reason),
+            Err(NoAnswer::Unavailable(reason)) => Verdict::Unavailable(reason, None),
         }
     }
 
@@ -164,7 +164,7 @@ impl Answer {
             Meaning::Throttled => Verdict::Throttled(self.retry_after()),
             Meaning::Unauthorized => Verdict::Unauthorized(self.passed_on()),
             Meaning::Rejected => Verdict::Rejected(self.passed_on()),
-            Meaning::Unavailable(reason) => Verdict::Unavailable(reason.into()),
+            Meaning::Unavailable(reason) => Verdict::Unavailable(reason.into(), self.retry_after()),
             Meaning::Invalid(reason) => Verdict::Invalid(reason),
         }
     }

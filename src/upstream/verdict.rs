@@ -75,8 +75,9 @@ pub enum Verdict {
     Rejected(Arc<PassedOn>),
     /// The answer is over the size limit.
     TooLarge,
-    /// No answer, and why; never a word of the request or the answer.
-    Unavailable(Cow<'static, str>),
+    /// No answer, and why, never a word of the request or the answer; how long the upstream wants to be left alone, if it
+    /// says so.
+    Unavailable(Cow<'static, str>, Option<Duration>),
     /// An answer that cannot be understood, and why.
     Invalid(&'static str),
 }
@@ -90,7 +91,7 @@ impl Verdict {
             Self::Throttled(_) => Outcome::Throttled,
             Self::Unauthorized(_) => Outcome::Unauthorized,
             Self::Rejected(_) => Outcome::Rejected,
-            Self::Unavailable(_) => Outcome::Unavailable,
+            Self::Unavailable(..) => Outcome::Unavailable,
             Self::TooLarge | Self::Invalid(_) => Outcome::Invalid,
         }
     }
@@ -99,7 +100,7 @@ impl Verdict {
     #[must_use]
     pub fn reason(&self) -> &str {
         match self {
-            Self::Unavailable(reason) => reason,
+            Self::Unavailable(reason, _) => reason,
             Self::Invalid(reason) => reason,
             Self::TooLarge => "the answer is over upstream.max_response",
             Self::Success(_) | Self::Throttled(_) | Self::Unauthorized(_) | Self::Rejected(_) => "",

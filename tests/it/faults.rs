@@ -99,6 +99,26 @@ async fn a_hanging_upstream_is_left_after_request_timeout_and_asked_again() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_key_that_makes_the_upstream_fail_is_isolated_and_the_others_are_answered() {
+    let app = Setup::new()
+        .upstream(|upstream| {
+            upstream.bad_keys = vec!["poison".to_owned()];
+            (upstream.rejection_status, upstream.rejection_code) = (500, "500".to_owned());
+        })
+        .start();
+    let good = (0..20).map(|index| format!(r#"{{"audienceUserIdList":[{}]}}"#, app.simulator.customer(index).id));
+    let mut bodies: Vec<String> = good.collect();
+    bodies.push(r#"{"thirdIdList":["poison"]}"#.to_owned());
+    let mut replies = crate::harness::all(bodies.into_iter().map(|body| app.caller().lookup(body))).await;
+    let poisoned = replies.pop().unwrap();
+    assert_eq!((poisoned.status.as_u16(), poisoned.error_code().as_str()), (502, "UPSTREAM_UNAVAILABLE"));
+    for reply in replies {
+        assert_eq!(reply.records().len(), 1);
+    }
+    app.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_over_the_limit_fails_its_own_keys_and_is_not_read_to_its_end() {
     let app = Setup::new()
         .config("upstream.max_response = \"64KiB\"")

@@ -130,7 +130,9 @@ impl World {
         let took = Duration::from_millis(self.rng.u64(1..self.slowest));
         let verdict = match self.rng.f64() {
             chance if chance < self.throttled => Some(Verdict::Throttled(None)),
-            chance if chance < self.throttled + self.failing => Some(Verdict::Unavailable("the test says so".into())),
+            chance if chance < self.throttled + self.failing => {
+                Some(Verdict::Unavailable("the test says so".into(), None))
+            }
             _ if self.bad.as_ref().is_some_and(|bad| ask.ids.contains(bad)) => Some(Verdict::Rejected(refusal())),
             _ => None,
         };

@@ -163,6 +163,21 @@ async fn a_batch_that_is_too_large_is_halved_and_everybody_is_answered() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_scope_of_which_nothing_passes_starves_no_other() {
+    let bad: Vec<String> = (0..64).map(|number| format!("bad-{number}")).collect();
+    let app = Setup::new().upstream(|upstream| upstream.bad_keys.clone_from(&bad)).start();
+    let rejected = bad.iter().map(|key| app.caller().lookup(format!(r#"{{"companyId":"7","thirdIdList":["{key}"]}}"#)));
+    let mut rejected: tokio::task::JoinSet<_> = rejected.collect();
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let began = tokio::time::Instant::now();
+    let body = format!(r#"{{"audienceUserIdList":[{}]}}"#, app.simulator.customer(2).id);
+    assert_eq!(app.lookup(&body).await.records().len(), 1);
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    rejected.shutdown().await;
+    app.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_bad_key_is_isolated_and_only_its_own_caller_is_refused() {
     let app = Setup::new().upstream(|upstream| upstream.bad_keys = vec!["bad".to_owned()]).start();
     let list: Vec<String> = (0..63).map(|index| app.simulator.customer(index).id.to_string()).collect();
