@@ -68,7 +68,7 @@ impl Demands {
     /// In how many slots of this scope a new ticket of a client would have its last place, if there are so few.
     fn slots_until(&self, client: Client, turn: u64, mine: usize, room: usize) -> Option<usize> {
         let mut demands: Vec<Demand> = match self.tickets > MANY_TICKETS {
-            true => self.clients.iter().map(Demand::lumped).collect(),
+            true => self.clients.iter().map(|demand| demand.lumped(room)).collect(),
             false => self.clients.clone(),
         };
         let newest = (self.tickets, mine);
@@ -85,10 +85,12 @@ impl Demands {
 }
 
 impl Demand {
-    /// All tickets as one.
-    fn lumped(&self) -> Self {
+    /// All tickets as a few that fill a batch each, which are served in the order of arrival just as they would be.
+    fn lumped(&self, room: usize) -> Self {
         let first = self.tickets.first().map_or(0, |(number, _)| *number);
-        Self { client: self.client, turn: self.turn, tickets: vec![(first, self.total())] }
+        let total = self.total();
+        let lumps = (0..total.div_ceil(room)).map(|lump| (first, room.min(total - lump * room)));
+        Self { client: self.client, turn: self.turn, tickets: lumps.collect() }
     }
 
     fn total(&self) -> usize {
