@@ -68,11 +68,15 @@ impl Demands {
     /// In how many slots of this scope a new ticket of a client would have its last place, if there are so few.
     fn slots_until(&self, client: Client, turn: u64, mine: usize, room: usize) -> Option<usize> {
         let mut demands: Vec<Demand> = match self.tickets > MANY_TICKETS {
-            true => self.clients.iter().map(|demand| demand.lumped(room)).collect(),
+            true => self.clients.iter().map(Demand::lumped).collect(),
             false => self.clients.clone(),
         };
         let newest = (self.tickets, mine);
         match self.position.get(&client) {
+            Some(own) if self.tickets > MANY_TICKETS => {
+                let lump = demands[*own].total();
+                demands[*own].tickets[1] = (newest.0, lump + mine);
+            }
             Some(own) => demands[*own].tickets.push(newest),
             None => demands.push(Demand { client, turn, tickets: vec![newest] }),
         }
@@ -85,12 +89,11 @@ impl Demands {
 }
 
 impl Demand {
-    /// All tickets as a few that fill a batch each, which are served in the order of arrival just as they would be.
-    fn lumped(&self, room: usize) -> Self {
-        let first = self.tickets.first().map_or(0, |(number, _)| *number);
-        let total = self.total();
-        let lumps = (0..total.div_ceil(room)).map(|lump| (first, room.min(total - lump * room)));
-        Self { client: self.client, turn: self.turn, tickets: lumps.collect() }
+    /// All tickets as one, in the place of the first: what comes behind them is served when they are.
+    fn lumped(&self) -> Self {
+        let place = self.tickets.first().map_or(0, |(number, _)| *number);
+        let last = self.tickets.last().map_or(0, |(number, _)| *number);
+        Self { client: self.client, turn: self.turn, tickets: vec![(place, 0), (last, self.total())] }
     }
 
     fn total(&self) -> usize {
