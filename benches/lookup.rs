@@ -11,7 +11,7 @@
 use std::{hint::black_box, sync::Arc, time::Duration};
 
 use audience_gateway::{
-    cache::{self, Answer, Cache, Policy, Said},
+    cache::{self, Answer, Cache, Of, Policy, Said, Taken},
     clock,
     key::{Id, Key, Kind, Scope, Value},
     lookup::{
@@ -57,7 +57,7 @@ const PARTS: [(&str, Part); 4] = [
 /// A full cache and how it is asked.
 struct Full {
     shape: Shape,
-    cache: Cache,
+    cache: Arc<Cache>,
 }
 
 /// One lookup at every stage of its way.
@@ -76,6 +76,7 @@ impl Full {
             stale_if_error: Duration::ZERO,
         };
         let cache = Cache::new(&cache::Config { capacity: 512 << 20, policy }, Metrics::new().cache());
+        let cache = Arc::new(cache);
         Self { shape: Shape::audience_detail(), cache }
     }
 
@@ -91,20 +92,20 @@ impl Full {
         else {
             panic!("the body is a success");
         };
-        let fetched_at = clock::now();
-        let record = |Found { json, ids, identity }| {
-            Arc::new(Record { json, scope: Arc::clone(&scope), ids: ids.into(), identity, fetched_at })
+        let fetch = self.cache.open(&scope, clock::now());
+        let record = |Found { json, ids, carried, identity }| {
+            let (scope, fetched_at) = (Arc::clone(fetch.scope()), fetch.started());
+            Arc::new(Record { json, scope, ids: ids.into(), carried, identity, fetched_at })
         };
         let records: Vec<Arc<Record>> = records.into_iter().map(record).collect();
         let said = Said {
-            fetched_at,
             envelope: bytes::Bytes::new(),
-            wanted: (0..records.len()).collect(),
             records: &records,
-            answers: ask.ids.into_iter().zip(of).collect(),
+            answers: ask.ids.into_iter().zip(of).map(|(id, records)| Of { id, records, keep: true }).collect(),
         };
-        let stored = self.cache.store(&scope, &self.shape, said);
-        assert!(stored.iter().all(|(_, answer)| answer.records.len() == 1), "an id names one customer");
+        let stored = fetch.store(&self.shape, said);
+        let one = |taken: &Taken| matches!(taken, Taken::Held(answer) if answer.records.len() == 1);
+        assert!(stored.iter().all(|(_, taken)| one(taken)), "an id names one customer");
     }
 
     /// A lookup for these customers.

@@ -17,6 +17,8 @@ pub struct Record {
     pub scope: Arc<Scope>,
     /// Every id that reaches it: what its own fields carry, then what it was asked under where the fields do not say so.
     pub ids: Box<[Id]>,
+    /// How many of `ids` its own fields carry.
+    pub carried: usize,
     /// Position in `ids` of the id that names this customer and no other, if its shape has a unique kind and it carries one.
     pub identity: Option<usize>,
     /// When the request that brought it was started: the data is at least this new.
@@ -28,6 +30,12 @@ impl Record {
     #[must_use]
     pub fn identity(&self) -> Option<&Id> {
         self.identity.map(|position| &self.ids[position])
+    }
+
+    /// Whether one of its own fields carries this id, so that it is recognised in any company.
+    #[must_use]
+    pub fn carries(&self, id: &Id) -> bool {
+        self.ids[..self.carried].contains(id)
     }
 
     /// One of the record's ids as a key of its scope.

@@ -7,7 +7,13 @@
 //! The lifetime of each answer is shortened by up to [`SPREAD`] of itself, so that what was loaded together does not
 //! expire together.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use crate::{clock::Instant, record::Record};
 
@@ -28,8 +34,16 @@ pub struct Policy {
     pub stale_if_error: Duration,
 }
 
+/// The part of its lifetime after which an answer is worth to be asked again where that costs nothing: late enough that
+/// the room of paid requests goes to what is near its end, early enough that several of them come by at the default `ttl`
+/// even where most lookups are hits.
+pub(super) const DUE: f64 = 0.75;
+
+/// In [`Answer::reads`]: it is noted as worth to be asked again before it expires.
+const NOTED: u32 = 1 << 31;
+
 /// What the upstream said of one key: its records, or that there is none.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Answer {
     /// The customers behind the key, in the upstream's order; empty means that the upstream said there is none.
     pub records: Box<[Arc<Record>]>,
@@ -37,6 +51,9 @@ pub struct Answer {
     pub fetched_at: Instant,
     /// Which part of [`SPREAD`] its lifetime is shortened by, in 255ths.
     pub spread: u8,
+    /// How often it was given from the cache, and whether that is noted. It stands beside the reference count that every
+    /// read changes, so that counting costs no other cache line.
+    reads: AtomicU32,
 }
 
 /// What an answer may be used for.
@@ -53,6 +70,49 @@ pub enum Freshness {
 }
 
 impl Answer {
+    /// An answer that nobody has read.
+    #[must_use]
+    pub fn new(records: impl Into<Box<[Arc<Record>]>>, fetched_at: Instant, spread: u8) -> Self {
+        Self { records: records.into(), fetched_at, spread, reads: AtomicU32::new(0) }
+    }
+
+    /// The same answer with newer versions of its records.
+    pub(super) fn with(&self, records: impl Into<Box<[Arc<Record>]>>) -> Self {
+        let reads = AtomicU32::new(self.reads.load(Ordering::Relaxed));
+        Self { records: records.into(), reads, ..*self }
+    }
+
+    /// Whether all that it holds is stored under the keys of its customers.
+    pub(super) fn is_identified(&self) -> bool {
+        !self.records.is_empty() && self.records.iter().all(|record| record.identity.is_some())
+    }
+
+    /// Counts a read. Whether it should be noted now: each time the number has doubled, until it is.
+    pub(super) fn count_read(&self) -> bool {
+        let before = self.reads.fetch_add(1, Ordering::Relaxed);
+        before & NOTED == 0 && (before + 1).is_power_of_two()
+    }
+
+    /// It is noted, or not any more.
+    pub(super) fn set_noted(&self, noted: bool) {
+        if noted {
+            self.reads.fetch_or(NOTED, Ordering::Relaxed);
+        } else {
+            self.reads.fetch_and(!NOTED, Ordering::Relaxed);
+        }
+    }
+
+    /// How often it was read since it was fetched, if that is noted.
+    pub(super) fn noted_reads(&self) -> Option<u32> {
+        let reads = self.reads.load(Ordering::Relaxed);
+        (reads & NOTED != 0).then_some(reads & !NOTED)
+    }
+
+    /// From when on it is worth to be asked again where that costs nothing: in the last quarter of its lifetime.
+    pub(super) fn due_at(&self, policy: &Policy) -> Instant {
+        self.fetched_at + self.lifetime(policy).mul_f64(DUE)
+    }
+
     /// How long ago the answer was fetched.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
@@ -111,9 +171,9 @@ mod tests {
 
     fn answer(found: bool, spread: u8, fetched_at: Instant) -> Answer {
         let scope = Arc::new(Scope::new(0, vec![], "{}", ""));
-        let record = Record { json: (*b"{}").into(), scope, ids: [].into(), identity: None, fetched_at };
+        let record = Record { json: (*b"{}").into(), scope, ids: [].into(), carried: 0, identity: None, fetched_at };
         let records = if found { vec![Arc::new(record)] } else { vec![] };
-        Answer { records: records.into(), fetched_at, spread }
+        Answer::new(records, fetched_at, spread)
     }
 
     #[tokio::test(start_paused = true)]

@@ -46,6 +46,15 @@ impl Index {
         removed
     }
 
+    /// Removes everything, and returns how many keys that were.
+    pub(super) fn clear(&self) -> usize {
+        let clear = |shard: &RwLock<Shard>| {
+            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *shard).len()
+        };
+        self.shards.iter().map(clear).sum()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }

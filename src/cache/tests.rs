@@ -3,14 +3,18 @@
 use std::time::Duration;
 
 use super::*;
-use crate::key::{Kind, Value};
+use crate::{
+    key::{Id, Kind, Value},
+    record::Record,
+    shape::Shape,
+};
 
 const ID: u8 = 0;
 const THIRD: u8 = 1;
 const PHONE: u8 = 2;
 
 struct Bench {
-    cache: Cache,
+    cache: Arc<Cache>,
     scope: Arc<Scope>,
     start: Instant,
 }
@@ -33,7 +37,7 @@ impl Bench {
             stale_if_error: Duration::ZERO,
         };
         let cache = Cache::new(&Config { capacity, policy }, crate::metrics::Metrics::new().cache());
-        Self { cache, scope: Arc::new(Scope::new(0, vec![], "{}", "")), start: crate::clock::now() }
+        Self { cache: Arc::new(cache), scope: Arc::new(Scope::new(0, vec![], "{}", "")), start: crate::clock::now() }
     }
 
     /// A customer with an id, and the other ids that its fields carry.
@@ -43,6 +47,7 @@ impl Bench {
         Arc::new(Record {
             json: json.as_bytes().into(),
             scope: Arc::clone(&self.scope),
+            carried: ids.len(),
             ids: ids.into(),
             identity: Some(0),
             fetched_at: self.start + Duration::from_secs(second),
@@ -50,12 +55,14 @@ impl Bench {
     }
 
     fn store(&self, second: u64, records: &[Arc<Record>], answers: Vec<(Id, Vec<usize>)>) {
-        let fetched_at = self.start + Duration::from_secs(second);
-        self.cache.store(
-            &self.scope,
-            &Shape::audience_detail(),
-            Said { fetched_at, envelope: Bytes::new(), wanted: (0..records.len()).collect(), records, answers },
-        );
+        let fetch = self.cache.open(&self.scope, self.start + Duration::from_secs(second));
+        self.bring(&fetch, records, answers);
+    }
+
+    /// What a request that was opened brings.
+    fn bring(&self, fetch: &Fetch, records: &[Arc<Record>], answers: Vec<(Id, Vec<usize>)>) -> Vec<(Id, Taken)> {
+        let answers = answers.into_iter().map(|(id, records)| Of { id, records, keep: true }).collect();
+        fetch.store(&Shape::audience_detail(), Said { envelope: Bytes::new(), records, answers })
     }
 
     /// What a key gives: the records' texts, or nothing when it is not cached.
@@ -172,6 +179,7 @@ async fn a_record_without_an_identity_is_kept_for_the_key_that_was_asked() {
         json: (*b"anonymous").into(),
         scope: Arc::clone(&bench.scope),
         ids: [id(PHONE, "p")].into(),
+        carried: 0,
         identity: None,
         fetched_at: bench.start,
     };

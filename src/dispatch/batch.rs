@@ -53,6 +53,9 @@ pub struct Batch {
 pub enum Settled {
     /// The upstream answered.
     Answered(Arc<Answer>),
+    /// It answered, but what it said was outdated by something that happened at this moment: it is for those who asked
+    /// before, and asked again for those who came later.
+    Outdated(Arc<Answer>, Instant),
     /// It never will.
     Failed(Failure),
     /// It must be asked again in other company.
@@ -171,6 +174,14 @@ impl<W> Queue<W> {
         let Some(mut entry) = self.entries.remove(key) else { return Vec::new() };
         let outcome = match settled {
             Settled::Answered(answer) => Outcome::Answer(answer),
+            Settled::Outdated(answer, since) => {
+                let arrived_before = |id: &TicketId| self.tickets.get(id).is_some_and(|ticket| ticket.arrived < since);
+                let waiters = std::mem::take(&mut entry.waiters).into_iter();
+                let (earlier, later): (Vec<_>, Vec<_>) = waiters.partition(|(id, _)| arrived_before(id));
+                entry.waiters.extend(earlier);
+                entry.later.extend(later);
+                Outcome::Answer(answer)
+            }
             Settled::Failed(failure) => Outcome::Failed(failure),
             Settled::Again(need) => {
                 self.again(key, entry, need, now);
@@ -196,7 +207,7 @@ impl<W> Queue<W> {
             touched.push(id);
         }
         if !entry.later.is_empty() {
-            // InFlight => Queued, for those who asked for a request that starts later.
+            // InFlight => Queued, for those who want a request that starts later.
             let since = entry.since;
             let waiters = entry.later;
             self.enqueue(key.clone(), Entry { waiters, keep: entry.keep, ..Entry::new(entry.need, since) }, now);

@@ -3,13 +3,7 @@
 //! Fetches live in the worker's own task set: a caller that goes away takes none with it. The order of an answer is
 //! fixed: the cache is written, then everybody who waits is woken.
 
-use std::{
-    collections::{HashMap, HashSet},
-    future::Future,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::task::{Id as TaskId, JoinError, JoinSet};
 use tracing::{info, warn};
@@ -22,9 +16,8 @@ use super::{
     ticket::{Failure, Finished},
 };
 use crate::{
-    cache::{Answer, Cache, Said},
+    cache::{Cache, Fetch, Of, Said, Taken},
     clock::{Instant, now},
-    key::Id,
     metrics::DispatchMetrics,
     record::Record,
     shape::Shape,
@@ -47,7 +40,7 @@ struct Fetched {
 
 struct UnderWay {
     batch: Batch,
-    started: Instant,
+    fetch: Fetch,
 }
 
 /// The worker of one lookup path.
@@ -145,10 +138,11 @@ impl Worker {
             shared.state().pacer.on_wire(crate::clock::now());
             shared.wake.notify_one();
         });
+        let fetch = self.cache.open(&batch.ask.scope, now);
         let asking = (self.ask)(batch.ask.clone(), on_wire);
         let task = self.fetches.spawn(async move { Fetched { verdict: asking.await } });
         self.newest = Some(task.id());
-        self.under_way.insert(task.id(), UnderWay { batch, started: now });
+        self.under_way.insert(task.id(), UnderWay { batch, fetch });
     }
 
     fn settle(&mut self, fetched: Result<(TaskId, Fetched), JoinError>) {
@@ -176,8 +170,8 @@ impl Worker {
     }
 
     /// Counts and logs one upstream request: never a key, a record or a token.
-    fn note(&self, UnderWay { batch, started }: &UnderWay, verdict: &Verdict, now: Instant) {
-        let took = now.saturating_duration_since(*started);
+    fn note(&self, UnderWay { batch, fetch }: &UnderWay, verdict: &Verdict, now: Instant) {
+        let took = now.saturating_duration_since(fetch.started());
         let metrics = &self.shared.metrics;
         metrics.outcome(verdict.outcome());
         metrics.upstream_duration.observe(took.as_secs_f64());
@@ -195,7 +189,8 @@ impl Worker {
     }
 
     fn apply(&self, state: &mut State, under_way: UnderWay, verdict: Verdict, now: Instant) -> Vec<Finished<Waker>> {
-        let UnderWay { batch, started } = under_way;
+        let UnderWay { batch, fetch } = under_way;
+        let started = fetch.started();
         let took = now.saturating_duration_since(started);
         let count = batch.ask.ids.len();
         match verdict {
@@ -203,7 +198,7 @@ impl Worker {
                 state.pacer.succeeded();
                 state.latency = (state.latency * (LATENCY_PARTS - 1) + took) / LATENCY_PARTS;
                 state.queue.passed(batch.id, now);
-                let settled = self.believe(state, &batch, started, success);
+                let settled = self.believe(state, &batch, &fetch, success);
                 state.queue.settle(batch.id, settled, now)
             }
             Verdict::Throttled(retry_after) => {
@@ -256,7 +251,7 @@ impl Worker {
     }
 
     /// Writes what the upstream said into the cache, and says of each key what follows.
-    fn believe(&self, state: &mut State, batch: &Batch, started: Instant, success: Success) -> Vec<Settled> {
+    fn believe(&self, state: &mut State, batch: &Batch, fetch: &Fetch, success: Success) -> Vec<Settled> {
         let ids = &batch.ask.ids;
         let mut kinds: Vec<_> = ids.iter().map(|id| id.kind).collect();
         kinds.sort_unstable();
@@ -273,7 +268,7 @@ impl Worker {
                 true | false => {}
             }
             if !positions.is_empty() && *need == Need::Missed {
-                state.absence.observe_missed(id.kind, started);
+                state.absence.observe_missed(id.kind, fetch.started());
             }
             Ok((id.clone(), positions))
         });
@@ -281,29 +276,27 @@ impl Worker {
         let record = |found: verdict::Found| {
             Arc::new(Record {
                 json: found.json,
-                scope: Arc::clone(&batch.ask.scope),
+                scope: Arc::clone(fetch.scope()),
                 ids: found.ids.into(),
+                carried: found.carried,
                 identity: found.identity,
-                fetched_at: started,
+                fetched_at: fetch.started(),
             })
         };
         let records: Vec<_> = success.records.into_iter().map(record).collect();
         let kept = state.queue.kept(batch.id);
-        let keep = verdicts.iter().zip(kept).filter(|(_, kept)| *kept).filter_map(|(verdict, _)| verdict.as_ref().ok());
-        let answers: Vec<(Id, Vec<usize>)> = keep.cloned().collect();
-        let wanted: HashSet<usize> = answers.iter().flat_map(|(_, positions)| positions.iter().copied()).collect();
-        let stored = self.cache.store(
-            &batch.ask.scope,
-            &self.shape,
-            Said { fetched_at: started, envelope: success.envelope, records: &records, wanted, answers },
-        );
-        let stored: HashMap<Id, Arc<Answer>> = stored.into_iter().collect();
+        let answers = verdicts.iter().zip(kept).filter_map(|(verdict, keep)| {
+            let (id, records) = verdict.as_ref().ok()?.clone();
+            Some(Of { id, records, keep })
+        });
+        let said = Said { envelope: success.envelope, records: &records, answers: answers.collect() };
+        let mut taken = fetch.store(&self.shape, said).into_iter();
+        let mut next = || taken.next().expect("this holds because each answer is taken").1;
         let settled = verdicts.into_iter().map(|verdict| match verdict {
-            Ok((id, positions)) => Settled::Answered(stored.get(&id).cloned().unwrap_or_else(|| {
-                // For those who asked only, and who want nothing kept.
-                let records = positions.into_iter().map(|position| Arc::clone(&records[position])).collect();
-                Arc::new(Answer { records, fetched_at: started, spread: 0 })
-            })),
+            Ok(_) => match next() {
+                Taken::Held(answer) => Settled::Answered(answer),
+                Taken::Outdated(answer, since) => Settled::Outdated(answer, since),
+            },
             Err(need) => Settled::Again(need),
         });
         settled.collect()

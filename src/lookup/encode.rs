@@ -193,6 +193,7 @@ mod tests {
             Arc::new(Record {
                 json: json.as_bytes().into(),
                 scope,
+                carried: 0,
                 ids: ids.into_iter().collect(),
                 identity,
                 fetched_at,
@@ -200,8 +201,8 @@ mod tests {
         }
 
         fn answer(&self, second: u64, records: &[&Arc<Record>]) -> Arc<Answer> {
-            let records = records.iter().map(|&record| Arc::clone(record)).collect();
-            Arc::new(Answer { records, fetched_at: self.at(second), spread: 0 })
+            let records: Vec<_> = records.iter().map(|&record| Arc::clone(record)).collect();
+            Arc::new(Answer::new(records, self.at(second), 0))
         }
     }
 

@@ -132,7 +132,7 @@ mod tests {
     const KIND: Kind = Kind(0);
 
     fn negative() -> Answer {
-        Answer { records: [].into(), fetched_at: crate::clock::now(), spread: 0 }
+        Answer::new([], crate::clock::now(), 0)
     }
 
     #[tokio::test(start_paused = true)]

@@ -26,6 +26,8 @@ pub struct Found {
     pub json: Box<[u8]>,
     /// Every id that reaches it.
     pub ids: Vec<Id>,
+    /// How many of `ids` its own fields carry.
+    pub carried: usize,
     /// Position in `ids` of the one that names this customer and no other.
     pub identity: Option<usize>,
 }

@@ -138,7 +138,8 @@ fn attribute(shape: &Shape, asked: &[Id], data: &[&RawValue]) -> Option<Success>
             }
         }
         let matched: Vec<usize> = ids.iter().filter_map(|id| positions.get(id).copied()).collect();
-        let record = Found { json: json.get().as_bytes().into(), ids, identity };
+        let carried = ids.len();
+        let record = Found { json: json.get().as_bytes().into(), ids, carried, identity };
         if matched.is_empty() {
             strangers.push(record);
             continue;

@@ -107,9 +107,9 @@ fn policy() -> Policy {
 fn judged(line: &str, found: bool, age: u64) -> Use {
     let fetched_at = crate::clock::now();
     let scope = Arc::new(Scope::new(0, vec![], "{}", ""));
-    let record = Record { json: (*b"{}").into(), scope, ids: [].into(), identity: None, fetched_at };
+    let record = Record { json: (*b"{}").into(), scope, ids: [].into(), carried: 0, identity: None, fetched_at };
     let records = if found { vec![Arc::new(record)] } else { vec![] };
-    let answer = Answer { records: records.into(), fetched_at, spread: 0 };
+    let answer = Answer::new(records, fetched_at, 0);
     let directives = if line.is_empty() { CacheDirectives::default() } else { cache_control(line) };
     directives.judge(&answer, &policy(), fetched_at + secs(age))
 }

@@ -1,0 +1,111 @@
+//! What one upstream request brings into the cache, and what of it may stay.
+
+use std::{
+    collections::HashSet,
+    sync::{Arc, PoisonError},
+};
+
+use bytes::Bytes;
+
+use super::{Cache, entry::Answer, versions::Answered};
+use crate::{
+    clock::Instant,
+    key::{Id, Key, Scope},
+    record::Record,
+    shape::Shape,
+};
+
+/// An upstream request that is under way. While it is, the cache remembers what the request must not bring back.
+pub struct Fetch {
+    cache: Arc<Cache>,
+    scope: Arc<Scope>,
+    started: Instant,
+}
+
+/// What one successful upstream answer said of the keys that it was asked for.
+pub struct Said<'a> {
+    /// The envelope up to and with `"data":[`.
+    pub envelope: Bytes,
+    /// The records that came.
+    pub records: &'a [Arc<Record>],
+    /// Each key that is answered.
+    pub answers: Vec<Of>,
+}
+
+/// What was said of one key.
+#[derive(Clone, Debug)]
+pub struct Of {
+    /// The key.
+    pub id: Id,
+    /// The positions of its records; none: the upstream said there is no such customer.
+    pub records: Vec<usize>,
+    /// Whether it may be kept: somebody who asked did not say `no-store` (RFC 9111).
+    pub keep: bool,
+}
+
+/// What became of one key's answer.
+#[derive(Clone, Debug)]
+pub enum Taken {
+    /// This is the key's answer: what was said, or something newer that another request brought meanwhile.
+    Held(Arc<Answer>),
+    /// It is what the upstream said, but was outdated at the moment given, which came after the request was started.
+    Outdated(Arc<Answer>, Instant),
+}
+
+impl Fetch {
+    pub(super) fn new(cache: Arc<Cache>, scope: Arc<Scope>, started: Instant) -> Self {
+        Self { cache, scope, started }
+    }
+
+    /// The scope of its keys: the instance that records should refer to.
+    #[must_use]
+    pub fn scope(&self) -> &Arc<Scope> {
+        &self.scope
+    }
+
+    /// When it was started: what it brings is at least this new.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Takes in what the upstream said, and returns the answer of each asked key.
+    #[must_use]
+    pub fn store(&self, shape: &Shape, said: Said<'_>) -> Vec<(Id, Taken)> {
+        let cache = &self.cache;
+        let _turn = cache.writing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Said { envelope, records, answers } = said;
+        cache.learn_envelope(self.scope.lookup, envelope);
+        let kept = answers.iter().filter(|of| of.keep);
+        let wanted: HashSet<usize> = kept.flat_map(|of| of.records.iter().copied()).collect();
+        let version = |(position, record): (usize, &Arc<Record>)| match wanted.contains(&position) {
+            true => cache.take(record, shape),
+            false => cache.judge(record, shape),
+        };
+        let versions: Vec<_> = records.iter().enumerate().map(version).collect();
+        let stored: Vec<_> = answers
+            .into_iter()
+            .map(|Of { id, records: positions, keep }| {
+                let key = Key { scope: Arc::clone(&self.scope), id };
+                let versions = positions.iter().map(|&position| &versions[position]);
+                let taken = match cache.settle(&key, versions, self.started, keep) {
+                    Answered::Held(answer) => Taken::Held(answer),
+                    Answered::Outdated(since) => {
+                        let said: Vec<_> = positions.iter().map(|&position| Arc::clone(&records[position])).collect();
+                        Taken::Outdated(Arc::new(Answer::new(said, self.started, 0)), since)
+                    }
+                };
+                (key.id, taken)
+            })
+            .collect();
+        cache.residents.run_pending_tasks();
+        cache.drop_homeless(&self.scope, &stored);
+        stored
+    }
+}
+
+impl Drop for Fetch {
+    fn drop(&mut self) {
+        self.cache.bars.close(self.started);
+    }
+}
