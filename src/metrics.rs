@@ -3,6 +3,8 @@
 //! Invariants: a label value never comes from a caller; the number of series is bounded by the configuration (see
 //! [`STATUSES`]); handles are made once, so that counting costs an atomic addition and no label lookup.
 
+mod labels;
+
 use std::time::Duration;
 
 use http::StatusCode;
@@ -10,6 +12,8 @@ use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
+
+pub use self::labels::{KEY_RESULTS, KeyResult, Outcome, Refresh};
 
 /// The statuses that have a series of their own; any other is counted as `other`, so that an odd upstream cannot make
 /// series without end.
@@ -21,77 +25,6 @@ const LATENCY_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Keys in one upstream request, from a lone key to the largest batch that anybody configures.
 const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 500.0];
-
-/// How one key of a lookup was answered.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum KeyResult {
-    /// From a fresh answer with records.
-    Hit,
-    /// From a stale answer.
-    Stale,
-    /// From a fresh answer that there is no such customer.
-    Negative,
-    /// It had to be fetched.
-    Miss,
-    /// It was fetched because the caller asked for that.
-    Bypass,
-}
-
-/// How many ways there are to answer a key.
-pub const KEY_RESULTS: usize = KeyResult::ALL.len();
-
-impl KeyResult {
-    /// Every way, in the order of the contract.
-    pub const ALL: [Self; 5] = [Self::Hit, Self::Stale, Self::Negative, Self::Miss, Self::Bypass];
-
-    /// The label's value.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hit => "hit",
-            Self::Stale => "stale",
-            Self::Negative => "negative",
-            Self::Miss => "miss",
-            Self::Bypass => "bypass",
-        }
-    }
-}
-
-/// What became of one upstream request.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// It was answered with records, or with the word that there are none.
-    Success,
-    /// The upstream said that it is asked too often.
-    Throttled,
-    /// The upstream refused the request for what it asks.
-    Rejected,
-    /// The upstream did not accept the credential.
-    Unauthorized,
-    /// No answer: no connection, time out, or a server error.
-    Unavailable,
-    /// An answer that cannot be understood.
-    Invalid,
-}
-
-impl Outcome {
-    /// Every outcome, in the order of the contract.
-    pub const ALL: [Self; 6] =
-        [Self::Success, Self::Throttled, Self::Rejected, Self::Unauthorized, Self::Unavailable, Self::Invalid];
-
-    /// The label's value, and the word in logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Success => "success",
-            Self::Throttled => "throttled",
-            Self::Rejected => "rejected",
-            Self::Unauthorized => "unauthorized",
-            Self::Unavailable => "unavailable",
-            Self::Invalid => "invalid",
-        }
-    }
-}
 
 /// Counts the answers of one route by status.
 #[derive(Clone)]
@@ -165,8 +98,7 @@ pub struct DispatchMetrics {
     pub slots_idle: IntCounter,
     /// Keys that another caller had already asked for when they were asked.
     pub coalesced: IntCounter,
-    /// Stale keys that were refreshed behind an answer.
-    pub refreshed: IntCounter,
+    refreshed: [IntCounter; Refresh::ALL.len()],
     /// Lookups refused because the queue cannot make their deadline.
     pub rejected_deadline: IntCounter,
     /// Lookups refused because the queue is full.
@@ -176,6 +108,11 @@ pub struct DispatchMetrics {
 }
 
 impl DispatchMetrics {
+    /// Counts keys that were asked again without a caller waiting.
+    pub fn refreshed(&self, how: Refresh, keys: usize) {
+        self.refreshed[how as usize].inc_by(keys as u64);
+    }
+
     /// Counts what became of one upstream request.
     pub fn outcome(&self, outcome: Outcome) {
         self.outcomes[outcome as usize].inc();
@@ -316,7 +253,7 @@ impl Metrics {
             slots_used: self.slots.with_label_values(&["true"]),
             slots_idle: self.slots.with_label_values(&["false"]),
             coalesced: self.coalesced.clone(),
-            refreshed: self.refreshed.with_label_values(&["revalidate"]),
+            refreshed: Refresh::ALL.map(|how| self.refreshed.with_label_values(&[how.as_str()])),
             rejected_deadline: self.queue_rejected.with_label_values(&["deadline"]),
             rejected_full: self.queue_rejected.with_label_values(&["full"]),
             rejected_outage: self.queue_rejected.with_label_values(&["outage"]),

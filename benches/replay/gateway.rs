@@ -144,6 +144,9 @@ impl Gateway {
             linger: LINGER,
             mixed_lists: MixedLists::Auto,
             limit_per: dispatch::LimitPer::Gateway,
+            lookup: 0,
+            idle_refresh: dispatch::Share::NONE,
+            warmup: dispatch::Share::NONE,
         };
         let policy = cache::Policy {
             ttl: options.ttl,
@@ -204,7 +207,8 @@ impl Gateway {
         }
         let deadline = now + self.timeout;
         let client = client(lookup.client);
-        let wanted = Wanted { client, keys: missing, fresh: false, no_store: false, deadline, partial: false };
+        let wanted =
+            Wanted { client, keys: missing, fresh: false, no_store: false, deadline, partial: false, fallback: vec![] };
         let Ok(waiting) = self.handle.submit(now, wanted) else { return Err(Told { fate: Fate::Refused, ..told }) };
         lock(&self.seen).comes(&keys);
         let told = Told { promised: waiting.promise(), ..told };

@@ -15,7 +15,7 @@ use super::{
     value::{Read, choice, count, duration, flag, string},
 };
 use crate::{
-    dispatch::{self, LimitPer, MixedLists},
+    dispatch::{self, LimitPer, MixedLists, Share},
     lookup,
     shape::{AUDIENCE_DETAIL, FieldPath, List, Shape, ValueType},
 };
@@ -29,8 +29,10 @@ const UNKNOWN_INTERVAL: Duration = Duration::from_secs(1);
 /// Every lookup of the file.
 pub(super) fn lookups(root: &mut Section<'_>, base_path: &str) -> Vec<Lookup> {
     let mut spellings: Vec<(String, [String; 2])> = Vec::new();
+    let mut positions = 0..=u8::MAX;
     let lookups = root.sections("lookup", 1, |section| {
-        let lookup = lookup(section);
+        // One beyond the last is refused below.
+        let lookup = lookup(section, positions.next().unwrap_or(u8::MAX));
         if section.is_sound("path") {
             let own = spellings_of(&lookup.shape.path, base_path);
             match spellings.iter().find(|(_, taken)| taken.iter().any(|spelling| own.contains(spelling))) {
@@ -58,7 +60,7 @@ fn spellings_of(path: &str, base_path: &str) -> [String; 2] {
     [path.to_ascii_lowercase(), long.to_ascii_lowercase()]
 }
 
-fn lookup(section: &mut Section<'_>) -> Lookup {
+fn lookup(section: &mut Section<'_>, position: u8) -> Lookup {
     let path = section.take("path", AUDIENCE_DETAIL.to_owned(), string(url::path));
     let built_in = Shape::built_in(&path);
     let interval = built_in.as_ref().map_or(UNKNOWN_INTERVAL, |(_, interval)| *interval);
@@ -71,6 +73,7 @@ fn lookup(section: &mut Section<'_>) -> Lookup {
     let mixed_lists = [MixedLists::Auto, MixedLists::Union, MixedLists::Never].map(|lists| (lists.as_str(), lists));
     let limit_per = [LimitPer::Gateway, LimitPer::Credential].map(|per| (per.as_str(), per));
     let dispatch = dispatch::Config {
+        lookup: position,
         interval: section.take("interval", interval, duration(TIMEOUT)),
         max_batch_keys: section.take("max_batch_keys", 100, count(AT_LEAST_ONE)),
         max_pending_keys: section.take("max_pending_keys", 10_000, count(AT_LEAST_ONE)),
@@ -78,6 +81,8 @@ fn lookup(section: &mut Section<'_>) -> Lookup {
         linger: section.take("linger", Duration::from_millis(5), duration(WAIT)),
         mixed_lists: section.take("mixed_lists", MixedLists::Auto, choice(&mixed_lists)),
         limit_per: section.take("limit_per", LimitPer::Gateway, choice(&limit_per)),
+        idle_refresh: Share::NONE,
+        warmup: Share::NONE,
     };
     let lookup = lookup::Config {
         max_keys_per_request: section.take("max_keys_per_request", 1000, count(AT_LEAST_ONE)),

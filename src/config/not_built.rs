@@ -12,7 +12,6 @@ pub(super) const NOT_BUILT: &[(&str, &str)] = &[
     ("upstream.credentials.instance_appid", "a credential of the gateway's own"),
     ("upstream.credentials.instance_secret_file", "a credential of the gateway's own"),
     ("upstream.credentials.instance_secret", "a credential of the gateway's own"),
-    ("cache.idle_refresh", "refreshing entries before they expire"),
     ("cache.compression", "compression of cached records"),
     ("passthrough.limit", "a limit for a passed-through path"),
     ("passthrough.invalidate", "forgetting cached keys after a write"),

@@ -5,7 +5,7 @@ use super::{
     Config,
     value::{format_duration, format_size},
 };
-use crate::shape::List;
+use crate::{dispatch::Share, shape::List};
 
 /// Keys whose value is never printed.
 const SECRETS: &[&str] = &["instance_secret"];
@@ -73,6 +73,8 @@ impl Config {
         text.key("negative_ttl", format_duration(self.cache.policy.negative_ttl));
         text.key("stale_while_revalidate", format_duration(self.cache.policy.stale_while_revalidate));
         text.key("stale_if_error", format_duration(self.cache.policy.stale_if_error));
+        let share = self.lookups.first().map_or(Share::NONE, |lookup| lookup.dispatch.idle_refresh);
+        text.key("idle_refresh", share.part());
         text.header("[passthrough]");
         text.key("enabled", self.passthrough.enabled);
         text.key("allow", self.passthrough.allow.clone());

@@ -11,10 +11,11 @@ use super::{
     Config, Log, LogFormat, Server, lookups, not_built,
     reader::Section,
     url,
-    value::{Given, Read, address, choice, count, duration, flag, size, string},
+    value::{Given, Read, address, choice, count, duration, flag, share, size, string},
 };
 use crate::{
     cache::{self, entry::Policy},
+    dispatch::Share,
     passthrough, server, upstream,
 };
 
@@ -48,11 +49,16 @@ const fn seconds(seconds: u64) -> Duration {
 pub(super) fn config(root: &mut Section<'_>) -> Config {
     let server = root.section("server", listeners);
     let upstream = root.section("upstream", upstream);
+    let mut lookups = lookups::lookups(root, upstream.base_url.path());
+    let (cache, idle_refresh) = root.section("cache", cache);
+    for lookup in &mut lookups {
+        lookup.dispatch.idle_refresh = idle_refresh;
+    }
     Config {
-        lookups: lookups::lookups(root, upstream.base_url.path()),
+        lookups,
         server,
         upstream,
-        cache: root.section("cache", cache),
+        cache,
         passthrough: root.section("passthrough", passthrough),
         log: root.section("log", log),
     }
@@ -139,8 +145,9 @@ fn credential_header(name: &str) -> Read<HeaderName> {
     Ok(name)
 }
 
-fn cache(section: &mut Section<'_>) -> cache::Config {
-    cache::Config {
+/// The cache, and which part of idle slots may refresh what is in it.
+fn cache(section: &mut Section<'_>) -> (cache::Config, Share) {
+    let config = cache::Config {
         capacity: section.take("capacity", 512 << 20, size(CAPACITY)),
         policy: Policy {
             ttl: section.take("ttl", seconds(10 * 60), duration(KEPT)),
@@ -148,7 +155,8 @@ fn cache(section: &mut Section<'_>) -> cache::Config {
             stale_while_revalidate: section.take("stale_while_revalidate", seconds(60 * 60), duration(KEPT)),
             stale_if_error: section.take("stale_if_error", seconds(24 * 60 * 60), duration(KEPT)),
         },
-    }
+    };
+    (config, section.take("idle_refresh", Share::NONE, share))
 }
 
 fn passthrough(section: &mut Section<'_>) -> passthrough::Config {

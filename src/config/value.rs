@@ -7,6 +7,8 @@ use std::{net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 
+use crate::dispatch::Share;
+
 /// A value as it was given.
 #[derive(Clone, Copy)]
 pub(super) enum Given<'a> {
@@ -28,6 +30,14 @@ impl<'a> Given<'a> {
     fn integer(self) -> Option<i64> {
         match self {
             Self::File(value) => value.as_integer(),
+            Self::Variable(text) => text.trim().parse().ok(),
+        }
+    }
+
+    fn number(self) -> Option<f64> {
+        match self {
+            // A whole number needs no point.
+            Self::File(value) => value.as_float().or_else(|| value.as_integer().map(|whole| whole as f64)),
             Self::Variable(text) => text.trim().parse().ok(),
         }
     }
@@ -84,6 +94,12 @@ pub(super) fn count(range: RangeInclusive<usize>) -> impl Fn(Given<'_>) -> Read<
         let value = usize::try_from(value).unwrap_or(0);
         within(&range, value, |value| value.to_string())
     }
+}
+
+/// A part of all slots: a number from 0, nothing, to 1, everything.
+pub(super) fn share(given: Given<'_>) -> Read<Share> {
+    let part = given.number().filter(|part| (0.0..=1.0).contains(part));
+    part.map(Share::new).ok_or_else(|| "must be a number from 0 to 1".to_owned())
 }
 
 /// `true` or `false`.
@@ -183,6 +199,11 @@ mod tests {
     fn a_variable_is_read_by_the_type_of_its_key() {
         assert_eq!(count(1..=10)(Given::Variable(" 7 ")), Ok(7));
         assert_eq!(flag(Given::Variable("true")), Ok(true));
+        assert_eq!(share(Given::Variable("0.25")), Ok(Share::new(0.25)));
+        assert_eq!(share(Given::File(&1.into())), Ok(Share::new(1.0)));
+        for outside in ["-0.1", "1.1", "NaN", "inf", "half"] {
+            assert!(share(Given::Variable(outside)).is_err(), "{outside}");
+        }
         assert_eq!(size(0..=u64::MAX)(Given::Variable("64KiB")), Ok(65_536_usize));
         let members = |text| Given::Variable(text).members().expect("an array");
         assert_eq!(members("/a, /b"), members(r#"["/a", "/b"]"#));

@@ -54,6 +54,19 @@ impl Absence {
         }
     }
 
+    /// Whether a key of this kind may be added to a request that carries these kinds without taking anything from what
+    /// its answer proves.
+    #[must_use]
+    pub fn may_join(&self, kind: Kind, kinds: &[Kind]) -> bool {
+        let proved = |other: &Kind| self.pairs[self.position(kind, *other)] == Pair::Proved;
+        kinds.contains(&kind)
+            || match self.setting {
+                MixedLists::Union => true,
+                MixedLists::Never => kinds.is_empty(),
+                MixedLists::Auto => kinds.iter().all(proved),
+            }
+    }
+
     /// Whether a request that carried these kinds is believed to have said everything of one of them, given the kinds
     /// that its answer shows.
     #[must_use]

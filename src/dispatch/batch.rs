@@ -11,7 +11,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    entry::{Again, Entry, Halved, Held, Lane, Need, Place},
+    entry::{Again, Background, Entry, Halved, Held, Lane, Need, Place},
     queue::Queue,
     ticket::{Failure, Finished, Outcome, TicketId},
 };
@@ -44,8 +44,10 @@ pub struct Batch {
     pub needs: Vec<Need>,
     /// How long each key that somebody waits for has waited.
     pub waits: Vec<Duration>,
-    /// Keys in it that nobody waits for.
+    /// Keys in it that were queued and that nobody waits for.
     pub background: usize,
+    /// Keys in it that were not even queued: the last ones of the ask.
+    pub riders: usize,
 }
 
 /// What became of one key of a batch.
@@ -67,8 +69,8 @@ pub enum Settled {
 /// A batch that is under way.
 pub(super) struct Flight {
     pub(super) keys: Vec<Key>,
-    lane: Lane,
-    how: Again,
+    pub(super) lane: Lane,
+    pub(super) how: Again,
     /// Whether it has been answered.
     passed: bool,
 }
@@ -104,10 +106,20 @@ impl<W> Queue<W> {
         (!keys.is_empty()).then(|| self.send(keys, lane, Again::Filled, now))
     }
 
-    /// A batch was asked too early: it goes again at the head of the queue, and that cost its keys no attempt.
-    pub fn refuse(&mut self, batch: BatchId, now: Instant) {
-        let Some(flight) = self.flights.remove(&batch) else { return };
-        self.hold(flight.keys, flight.lane, flight.how, now);
+    /// A batch was asked too early: it goes again at the head of the queue, and that cost its keys no attempt. Who has
+    /// something to fall back on does not wait for it. Returns the tickets that are over.
+    pub fn refuse(&mut self, batch: BatchId, failure: &Failure, now: Instant) -> Vec<Finished<W>> {
+        let keys = self.flights.get(&batch).map_or(Vec::new(), |flight| flight.keys.clone());
+        let touched = keys.iter().flat_map(|key| self.let_fall_back(key, failure)).collect();
+        self.put_back(batch, now);
+        self.finish_each(touched, now)
+    }
+
+    /// A batch was not sent after all: it goes again at the head of the queue.
+    pub fn put_back(&mut self, batch: BatchId, now: Instant) {
+        if let Some(flight) = self.flights.remove(&batch) {
+            self.hold(flight.keys, flight.lane, flight.how, now);
+        }
     }
 
     /// A batch of several keys was rejected as a whole: its halves go next, each in a request of its own.
@@ -117,6 +129,9 @@ impl<W> Queue<W> {
             self.halved.remove(&whole); // Not both of its halves pass.
         }
         let number = self.next();
+        if self.reject_riders(&mut flight, now) {
+            return self.hold(flight.keys, flight.lane, Again::Exactly(number), now);
+        }
         self.halved.insert(number, Halved { size: flight.keys.len(), passed: 0 });
         if self.halved.len() > MAX_HALVED {
             self.halved.pop_first(); // Its callers left, or a key of it was at fault: nothing follows from it.
@@ -144,6 +159,7 @@ impl<W> Queue<W> {
         let Some(flight) = self.flights.get_mut(&batch) else { return };
         flight.passed = true;
         self.limit.passed(flight.keys.len(), now);
+        self.rides.passed(flight.keys.len(), now);
         let Again::Exactly(whole) = flight.how else { return };
         let Some(halved) = self.halved.get_mut(&whole) else { return };
         halved.passed += 1;
@@ -164,14 +180,41 @@ impl<W> Queue<W> {
         for (key, settled) in flight.keys.into_iter().zip(settled) {
             touched.extend(self.settle_key(&key, settled, now));
         }
+        self.make_room(0);
+        self.finish_each(touched, now)
+    }
+
+    /// Finishes those of the tickets that are over.
+    fn finish_each(&mut self, mut touched: Vec<TicketId>, now: Instant) -> Vec<Finished<W>> {
         touched.sort_unstable();
         touched.dedup();
-        self.make_room(0);
         self.finish(touched, now)
     }
 
+    /// The upstream failed or refused: who has something older for this key is told so. Returns their tickets.
+    fn let_fall_back(&mut self, key: &Key, failure: &Failure) -> Vec<TicketId> {
+        let Some(entry) = self.entries.get_mut(key) else { return Vec::new() };
+        let (tickets, mut touched) = (&mut self.tickets, Vec::new());
+        let mut stays = |id: &TicketId, position: &mut usize| {
+            let Some(ticket) = tickets.get_mut(id).filter(|ticket| ticket.can_fall_back(*position)) else {
+                return true;
+            };
+            ticket.outcomes[*position] = Some(Outcome::Failed(failure.clone()));
+            touched.push(*id);
+            false
+        };
+        entry.waiters.retain(&mut stays);
+        entry.later.retain(&mut stays);
+        touched
+    }
+
     fn settle_key(&mut self, key: &Key, settled: Settled, now: Instant) -> Vec<TicketId> {
+        let mut touched = match &settled {
+            Settled::Retry(failure) => self.let_fall_back(key, failure),
+            _ => Vec::new(),
+        };
         let Some(mut entry) = self.entries.remove(key) else { return Vec::new() };
+        let mut outdated = false;
         let outcome = match settled {
             Settled::Answered(answer) => Outcome::Answer(answer),
             Settled::Outdated(answer, since) => {
@@ -180,19 +223,20 @@ impl<W> Queue<W> {
                 let (earlier, later): (Vec<_>, Vec<_>) = waiters.partition(|(id, _)| arrived_before(id));
                 entry.waiters.extend(earlier);
                 entry.later.extend(later);
+                outdated = true;
                 Outcome::Answer(answer)
             }
             Settled::Failed(failure) => Outcome::Failed(failure),
             Settled::Again(need) => {
                 self.again(key, entry, need, now);
-                return Vec::new();
+                return touched;
             }
             Settled::Retry(failure) => {
                 entry.attempts += 1;
                 if entry.attempts < MAX_ATTEMPTS {
                     let need = entry.need;
                     self.again(key, entry, need, now);
-                    return Vec::new();
+                    return touched;
                 }
                 Outcome::Failed(failure)
             }
@@ -200,7 +244,6 @@ impl<W> Queue<W> {
         if matches!(outcome, Outcome::Failed(Failure::Refused(_))) && self.suspects.len() < MAX_SUSPECTS {
             self.suspects.insert(key.clone(), now + SUSPECT_FOR);
         }
-        let mut touched = Vec::with_capacity(entry.waiters.len());
         for (id, position) in entry.waiters {
             let ticket = self.tickets.get_mut(&id).expect("this holds because a ticket leaves its keys when it ends");
             ticket.outcomes[position] = Some(outcome.clone());
@@ -211,12 +254,19 @@ impl<W> Queue<W> {
             let since = entry.since;
             let waiters = entry.later;
             self.enqueue(key.clone(), Entry { waiters, keep: entry.keep, ..Entry::new(entry.need, since) }, now);
+        } else if outdated && entry.again {
+            // InFlight => Queued, because a stale answer of it was given.
+            self.enqueue(key.clone(), Entry { keep: true, ..Entry::new(entry.need, now) }, now);
+            self.set_background(key, Background::Refresh, now);
         }
         touched
     }
 
-    /// InFlight => Queued, unless nobody wants it any more.
+    /// InFlight => Queued, unless it only rode along.
     fn again(&mut self, key: &Key, mut entry: Entry, need: Need, now: Instant) {
+        if entry.only_rides() {
+            return;
+        }
         entry.waiters.append(&mut entry.later);
         entry.need = entry.need.max(need);
         entry.place = Place::Queued;
@@ -259,6 +309,10 @@ impl<W> Queue<W> {
     }
 
     fn hold(&mut self, keys: Vec<Key>, lane: Lane, how: Again, now: Instant) {
+        let keys = self.drop_riders(keys);
+        if keys.is_empty() {
+            return;
+        }
         for key in &keys {
             let entry = self.entries.get_mut(key).expect("this holds because a key in flight keeps its entry");
             entry.place = Place::Held; // InFlight => Held
@@ -271,7 +325,7 @@ impl<W> Queue<W> {
     }
 
     /// Queued => InFlight
-    fn send(&mut self, keys: Vec<Key>, lane: Lane, how: Again, now: Instant) -> Batch {
+    pub(super) fn send(&mut self, keys: Vec<Key>, lane: Lane, how: Again, now: Instant) -> Batch {
         let id = BatchId(self.next());
         let scope = Arc::clone(&keys[0].scope);
         let mut batch = Batch {
@@ -280,6 +334,7 @@ impl<W> Queue<W> {
             needs: Vec::with_capacity(keys.len()),
             waits: Vec::with_capacity(keys.len()),
             background: 0,
+            riders: 0,
         };
         for key in &keys {
             let entry = self.entries.get_mut(key).expect("this holds because only queued keys are chosen");

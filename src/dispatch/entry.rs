@@ -77,6 +77,10 @@ pub(super) struct Entry {
     pub(super) need: Need,
     /// Whether its answer may be kept: somebody who asked did not say `no-store`.
     pub(super) keep: bool,
+    /// Whether it was only asked for because there was room.
+    pub(super) rides: bool,
+    /// Whether somebody was given a stale answer while it was under way: if what comes is outdated, it is asked again.
+    pub(super) again: bool,
     /// Failed attempts so far.
     pub(super) attempts: u8,
     /// When it was first asked for.
@@ -97,6 +101,8 @@ impl Entry {
             place: Place::Queued,
             need,
             keep: false,
+            rides: false,
+            again: false,
             attempts: 0,
             since,
             unwanted_since: None,

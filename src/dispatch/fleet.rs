@@ -30,7 +30,8 @@ pub const MAX_CREDENTIALS: usize = 64;
 /// what has been learned of its pace is not forgotten while it matters.
 pub const IDLE: Duration = Duration::from_secs(600);
 
-type Credential = Vec<(HeaderName, HeaderValue)>;
+/// The headers that identify a caller to the upstream.
+pub(super) type Credential = Vec<(HeaderName, HeaderValue)>;
 
 /// Makes a worker and its handle.
 pub type Recruit = Box<dyn Fn() -> (Worker, Handle) + Send + Sync>;
@@ -85,6 +86,12 @@ impl Fleet {
         }
     }
 
+    /// Whether the upstream failed or refused when it was last heard of on behalf of this scope.
+    #[must_use]
+    pub fn is_troubled(&self, now: Instant, scope: &Scope) -> bool {
+        self.of(self.credential(scope), now).is_some_and(|handle| handle.is_troubled())
+    }
+
     /// From `at` on nobody is waited for any more.
     pub fn drain(&self, at: Instant) {
         let mut members = self.members();
@@ -137,7 +144,7 @@ impl Fleet {
         if let Some(at) = members.drain_at {
             handle.drain(at);
         }
-        let task = members.tasks.spawn(worker.run());
+        let task = members.tasks.spawn(worker.of(credential.clone()).run());
         members.by_credential.insert(credential, Member { handle: handle.clone(), used: now, task });
         Some(handle)
     }

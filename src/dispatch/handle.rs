@@ -1,6 +1,7 @@
 //! What callers hold of the dispatcher: submit keys, wait for them, look at the queue.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use super::{
     Config,
     absence::Absence,
     entry::Need,
+    idle::{Budget, Idle},
     pacer::Pacer,
     queue::{Order, Queue},
     ticket::{Client, Outcome, TicketId},
@@ -18,7 +20,7 @@ use super::{
 use crate::{
     clock::Instant,
     key::{Key, Scope},
-    metrics::{DispatchMetrics, QueueGauges},
+    metrics::{DispatchMetrics, QueueGauges, Refresh},
 };
 
 /// What became of each key of a lookup, in the order asked; none where nothing has yet.
@@ -47,6 +49,9 @@ pub struct Wanted {
     pub client: Client,
     /// The keys, none of them twice, all of one scope.
     pub keys: Vec<Key>,
+    /// For which of them the caller has something older to fall back on (RFC 5861, `stale-if-error`): for those it is
+    /// told of the first failure, and does not wait for a second attempt. Empty: for none.
+    pub fallback: Vec<bool>,
     /// Whether a request that is already under way does not count (RFC 9111, `no-cache`).
     pub fresh: bool,
     /// Whether what is fetched is for this caller only (RFC 9111, `no-store`).
@@ -92,6 +97,8 @@ pub(super) struct State {
     /// How long the upstream takes to answer, smoothed.
     pub(super) latency: Duration,
     pub(super) in_flight: usize,
+    /// What slots that nobody wants are used for.
+    pub(super) idle: Idle,
     /// From when on nobody is waited for any more.
     pub(super) drain_at: Option<Instant>,
     /// Up to when slots have been counted as used or idle.
@@ -102,6 +109,8 @@ pub(super) struct State {
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) wake: Notify,
+    /// Rung when there is room for more keys that nobody has asked for.
+    pub(super) hungry: Notify,
     pub(super) config: Config,
     pub(super) metrics: DispatchMetrics,
 }
@@ -114,10 +123,15 @@ impl Shared {
             absence: Absence::new(config.mixed_lists, lists),
             latency: Duration::ZERO,
             in_flight: 0,
+            idle: Idle {
+                refresh: Budget::new(config.idle_refresh, now),
+                warmup: Budget::new(config.warmup, now),
+                cold: VecDeque::new(),
+            },
             drain_at: None,
             counted_until: now,
         };
-        Self { state: Mutex::new(state), wake: Notify::new(), config, metrics }
+        Self { state: Mutex::new(state), wake: Notify::new(), hungry: Notify::new(), config, metrics }
     }
 
     /// For one step: never held across an `.await`.
@@ -128,7 +142,7 @@ impl Shared {
 
 impl State {
     /// What a new key needs: company where lists may be mixed.
-    fn need(&self, now: Instant) -> Need {
+    pub(super) fn need(&self, now: Instant) -> Need {
         if self.absence.may_mix(now) { Need::Company } else { Need::OneList }
     }
 
@@ -167,7 +181,7 @@ impl Handle {
     /// # Errors
     /// When the queue is full, cannot make the deadline, or the upstream is down: nothing is waited for then.
     pub fn submit(&self, now: Instant, wanted: Wanted) -> Result<Waiting, Refused> {
-        let Wanted { client, keys, fresh, no_store, deadline, partial } = wanted;
+        let Wanted { client, keys, fallback, fresh, no_store, deadline, partial } = wanted;
         let metrics = &self.shared.metrics;
         let mut state = self.shared.state();
         if state.drain_at.is_some_and(|drain_at| drain_at <= now) {
@@ -192,7 +206,7 @@ impl Handle {
         }
         let count = keys.len();
         let (waker, outcomes) = oneshot::channel();
-        let order = Order { client, keys, need, fresh, no_store, waker };
+        let order = Order { client, keys, fallback, need, fresh, no_store, waker };
         let Ok(submitted) = state.queue.submit(now, order) else {
             metrics.rejected_full.inc();
             return Err(Refused::Full(promise));
@@ -210,8 +224,14 @@ impl Handle {
         let need = state.need(now);
         let taken = state.queue.refresh(now, keys, need);
         drop(state);
-        self.shared.metrics.refreshed.inc_by(taken as u64);
+        self.shared.metrics.refreshed(Refresh::Revalidate, taken);
         self.shared.wake.notify_one();
+    }
+
+    /// Whether the upstream failed or refused when it was last heard of: then what is too old is better than a wait.
+    #[must_use]
+    pub fn is_troubled(&self) -> bool {
+        self.shared.state().pacer.is_troubled()
     }
 
     /// Whether nothing is queued or under way.

@@ -23,10 +23,13 @@ mod compose;
 pub mod entry;
 mod fleet;
 mod handle;
+pub mod idle;
 pub mod pacer;
 mod promise;
 pub mod queue;
+mod ride;
 mod share;
+mod spare;
 pub mod ticket;
 mod worker;
 
@@ -35,6 +38,7 @@ use std::time::Duration;
 pub use self::{
     fleet::{Fleet, IDLE, MAX_CREDENTIALS, Recruit},
     handle::{Handle, Health, Refused, Status, Waiting, Wanted},
+    idle::Share,
     ticket::{Client, Failure, Outcome},
     worker::{Ask, Asking, Worker},
 };
@@ -85,6 +89,8 @@ impl LimitPer {
 /// The limits of one lookup path's queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
+    /// The position of the lookup path in the configuration, which is part of every scope.
+    pub lookup: u8,
     /// At most one upstream request per interval, never a burst.
     pub interval: Duration,
     /// Keys in one upstream request.
@@ -99,4 +105,8 @@ pub struct Config {
     pub mixed_lists: MixedLists,
     /// Whose requests share one slot.
     pub limit_per: LimitPer,
+    /// Which part of the slots may be used, while nobody wants them, to refresh keys that are about to expire.
+    pub idle_refresh: Share,
+    /// Which part of them may be used to fetch keys that nobody has asked for yet.
+    pub warmup: Share,
 }

@@ -8,8 +8,11 @@
 //!   balance, about one request in thirty is refused, and no slot in twenty is lost.
 //! - **On the wire.** The gap counts from when a request was handed to a live connection: a connection that took 80 ms
 //!   to make must not bring its request 80 ms nearer to the next one.
-//! - **Back-off.** Each failure in a row doubles the pause, with jitter, up to [`MAX_BACK_OFF`] intervals; one success
-//!   ends it at once. From the [`OUTAGE`]th failure in a row on, the upstream counts as down.
+//! - **Back-off.** After a failure the next request waits a little longer than it would have to, and after the second
+//!   one [`MAX_BACK_OFF`] intervals, less some jitter. That is hardly a back-off, on purpose: the pace is one request in
+//!   an interval anyway and a probe carries one key, so that longer pauses spare the upstream nothing and only keep
+//!   callers waiting when it is back. One success ends it at once. From the [`OUTAGE`]th failure in a row on, the
+//!   upstream counts as down.
 //! - **Retry-After** is obeyed, up to [`MAX_RETRY_AFTER`].
 
 use std::{
@@ -41,8 +44,12 @@ const LEAST_MARGIN_TIME: Duration = Duration::from_millis(4);
 /// Which part of the margin above the least is given up at each success.
 const SHRINK: u32 = 64;
 
-/// The longest pause of the back-off, in intervals.
-pub const MAX_BACK_OFF: u32 = 8;
+/// The longest pause of the back-off, in intervals. The first caller after an outage waits for the probe that notices its
+/// end, and for the slot after that: two and a half intervals.
+pub const MAX_BACK_OFF: f64 = 1.5;
+
+/// The part of a pause that jitter may take off, so that several gateways do not probe together.
+const JITTER: f64 = 0.2;
 
 /// How many failures in a row make an outage.
 pub const OUTAGE: u32 = 3;
@@ -81,6 +88,8 @@ pub struct Pacer {
     /// Whether the last request has been started but has no live connection yet.
     starting: bool,
     failures: u32,
+    /// Whether the last answer was that the upstream is asked too often.
+    refused: bool,
 }
 
 impl Pacer {
@@ -105,6 +114,7 @@ impl Pacer {
             failed_at: None,
             starting: false,
             failures: 0,
+            refused: false,
         }
     }
 
@@ -161,6 +171,7 @@ impl Pacer {
     /// The upstream answered.
     pub fn succeeded(&mut self) {
         self.failures = 0;
+        self.refused = false;
         self.back_off = None;
         self.margin -= (self.margin - least_margin(self.interval)) / SHRINK;
     }
@@ -168,12 +179,14 @@ impl Pacer {
     /// The upstream was reached and refused for its own reasons: the pace is right, and it is not down.
     pub fn reached(&mut self) {
         self.failures = 0;
+        self.refused = false;
         self.back_off = None;
     }
 
     /// The upstream said that it is asked too often.
     pub fn throttled(&mut self, now: Instant, retry_after: Option<Duration>) {
         self.failures = 0;
+        self.refused = true;
         self.margin = (self.margin * 3 / 2).min(self.interval);
         self.back_off = None;
         if let Some(wait) = retry_after {
@@ -186,17 +199,16 @@ impl Pacer {
         self.retry_at = self.retry_at.max(Some(now + wait.min(MAX_RETRY_AFTER)));
     }
 
-    /// The upstream did not answer a request that was `started` then. `jitter`, between 0 and 1, spreads the pause from
-    /// three quarters to five.
+    /// The upstream did not answer a request that was `started` then. `jitter`, between 0 and 1, is how much of
+    /// [`JITTER`] is taken off the pause.
     pub fn failed(&mut self, started: Instant, now: Instant, jitter: f64) {
         if self.failed_at.is_some_and(|failed_at| started < failed_at) {
             return; // It was under way when the failure was noticed: one break of the line, not two.
         }
         self.failed_at = Some(now);
         self.failures = self.failures.saturating_add(1);
-        let doublings = (self.failures - 1).min(MAX_BACK_OFF.ilog2());
-        let pause = self.interval * 2u32.pow(doublings);
-        self.back_off = Some(now + pause.mul_f64(0.75 + 0.5 * jitter));
+        let pause = if self.failures == 1 { MAX_BACK_OFF / 2.0 } else { MAX_BACK_OFF };
+        self.back_off = Some(now + self.interval.mul_f64(pause * (1.0 - JITTER * jitter)));
     }
 
     /// Whether so many failures in a row suggest to risk no more than one key on the next request.
@@ -209,6 +221,12 @@ impl Pacer {
     #[must_use]
     pub fn is_probing(&self) -> bool {
         self.failures > 0
+    }
+
+    /// Whether the last request failed or was refused.
+    #[must_use]
+    pub fn is_troubled(&self) -> bool {
+        self.failures > 0 || self.refused
     }
 
     /// Whether the upstream counts as down.
@@ -299,14 +317,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn failures_pause_longer_and_longer_and_one_success_ends_it() {
+    async fn failures_pause_for_a_little_longer_than_the_pace_and_one_success_ends_it() {
         let (mut pacer, now) = pacer();
-        let mut pauses = Vec::new();
-        for _ in 0..6 {
-            pacer.failed(now, now, 0.5);
-            pauses.push((pacer.ready_at() - now).as_secs());
+        for (jitter, pause) in [(0.0, 750), (0.0, 1500), (1.0, 1200), (0.0, 1500)] {
+            pacer.failed(now, now, jitter);
+            assert_eq!((pacer.ready_at() - now).as_millis(), pause);
         }
-        assert_eq!(pauses, [1, 2, 4, 8, 8, 8]);
         assert!(pacer.is_down());
         pacer.succeeded();
         assert!(!pacer.is_down() && !pacer.is_probing());

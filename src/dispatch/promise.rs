@@ -205,8 +205,15 @@ mod tests {
     }
 
     fn submit(queue: &mut Queue<()>, now: Instant, number: u8, keys: Vec<Key>) {
-        let order =
-            Order { client: client(number), keys, need: Need::Company, fresh: false, no_store: false, waker: () };
+        let order = Order {
+            client: client(number),
+            keys,
+            need: Need::Company,
+            fresh: false,
+            no_store: false,
+            fallback: vec![],
+            waker: (),
+        };
         queue.submit(now, order).expect("there is room");
     }
 

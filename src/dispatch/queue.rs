@@ -51,6 +51,8 @@ pub struct Submitted {
 /// The queue of one lookup path.
 pub struct Queue<W> {
     pub(super) limit: BatchLimit,
+    /// The same for batches with riders; see [`ride`](super::ride).
+    pub(super) rides: BatchLimit,
     max_pending_keys: usize,
     pub(super) entries: HashMap<Key, Entry>,
     pub(super) tickets: BTreeMap<TicketId, Ticket<W>>,
@@ -84,6 +86,7 @@ impl<W> Queue<W> {
     pub fn new(max_batch_keys: usize, max_pending_keys: usize) -> Self {
         Self {
             limit: BatchLimit::new(max_batch_keys),
+            rides: BatchLimit::new(max_batch_keys),
             max_pending_keys,
             entries: HashMap::new(),
             tickets: BTreeMap::new(),
@@ -166,6 +169,7 @@ impl<W> Queue<W> {
             }
             let entry = self.entries.get_mut(key).expect("this holds because it was there or has just been put there");
             entry.keep |= !order.no_store;
+            entry.rides = false;
             entry.unwanted_since = None;
             if order.fresh && entry.place == Place::InFlight {
                 entry.later.insert(ticket, position);
@@ -174,7 +178,11 @@ impl<W> Queue<W> {
             }
         }
         self.forecast_add(&order);
-        self.tickets.insert(ticket, Ticket::new(order.client, now, order.keys, order.waker));
+        let outcomes = order.keys.iter().map(|_| None).collect();
+        let Order { client, keys, fallback, waker, .. } = order;
+        let keys = keys.into_boxed_slice();
+        let order = Ticket { client, arrived: now, keys, outcomes, fallback: fallback.into(), waker };
+        self.tickets.insert(ticket, order);
         Ok(Submitted { ticket, coalesced })
     }
 
@@ -184,8 +192,12 @@ impl<W> Queue<W> {
         self.expire(now);
         let mut taken = 0;
         for key in keys {
+            if let Some(entry) = self.entries.get_mut(&key) {
+                entry.again = true;
+                continue;
+            }
             let suspected = self.suspects.get(&key).is_some_and(|until| *until > now);
-            if self.pending < self.max_pending_keys && !suspected && !self.entries.contains_key(&key) {
+            if self.pending < self.max_pending_keys && !suspected {
                 self.enqueue(key.clone(), Entry { keep: true, ..Entry::new(need, now) }, now);
                 self.set_background(&key, Background::Refresh, now);
                 taken += 1;
@@ -345,6 +357,9 @@ pub struct Order<W> {
     pub client: Client,
     /// The keys, none of them twice, all of one scope.
     pub keys: Vec<Key>,
+    /// For which of them the caller has something older to fall back on; empty: for none. It is told at the first
+    /// failure.
+    pub fallback: Vec<bool>,
     /// What a key that is new to the queue needs.
     pub need: Need,
     /// Whether only a request counts that starts later than now (RFC 9111, `no-cache`).

@@ -57,13 +57,15 @@ pub(super) struct Ticket<W> {
     pub(super) keys: Box<[Key]>,
     /// What became of each, in the order of `keys`.
     pub(super) outcomes: Box<[Option<Outcome>]>,
+    /// For which of them the caller has something older to fall back on; empty: for none.
+    pub(super) fallback: Box<[bool]>,
     pub(super) waker: W,
 }
 
 impl<W> Ticket<W> {
-    pub(super) fn new(client: Client, arrived: Instant, keys: Vec<Key>, waker: W) -> Self {
-        let outcomes = keys.iter().map(|_| None).collect();
-        Self { client, arrived, keys: keys.into(), outcomes, waker }
+    /// Whether the caller has an answer for one of its keys if the upstream does not.
+    pub(super) fn can_fall_back(&self, position: usize) -> bool {
+        self.fallback.get(position).is_some_and(|fallback| *fallback)
     }
 
     /// The keys that nothing has become of yet.

@@ -12,7 +12,9 @@ use super::{
     Config,
     batch::{Batch, Settled},
     entry::Need,
+    fleet::Credential,
     handle::{Handle, Shared, State, Waker},
+    spare::Spare,
     ticket::{Failure, Finished},
 };
 use crate::{
@@ -34,22 +36,26 @@ pub type Ask = Box<dyn Fn(verdict::Ask, Box<dyn FnOnce() + Send>) -> Asking + Se
 /// A question that is under way.
 pub type Asking = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
-struct Fetched {
+pub(super) struct Fetched {
     verdict: Verdict,
 }
 
 struct UnderWay {
     batch: Batch,
     fetch: Fetch,
+    /// Why its riders are in it.
+    spare: Spare,
 }
 
 /// The worker of one lookup path.
 pub struct Worker {
-    shared: Arc<Shared>,
-    cache: Arc<Cache>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) cache: Arc<Cache>,
     shape: Arc<Shape>,
     ask: Ask,
-    fetches: JoinSet<Fetched>,
+    pub(super) fetches: JoinSet<Fetched>,
+    /// Whose keys it asks for, where each credential has a worker of its own.
+    pub(super) credential: Credential,
     under_way: HashMap<TaskId, UnderWay>,
     /// The fetch that was started last.
     newest: Option<TaskId>,
@@ -67,9 +73,23 @@ impl Worker {
     ) -> (Self, Handle) {
         let shared = Arc::new(Shared::new(config, shape.lists.len(), metrics, now()));
         let handle = Handle { shared: Arc::clone(&shared) };
-        let worker =
-            Self { shared, cache, shape, ask, fetches: JoinSet::new(), under_way: HashMap::new(), newest: None };
+        let worker = Self {
+            shared,
+            cache,
+            shape,
+            ask,
+            fetches: JoinSet::new(),
+            credential: Credential::new(),
+            under_way: HashMap::new(),
+            newest: None,
+        };
         (worker, handle)
+    }
+
+    /// Makes it the worker of one credential.
+    #[must_use]
+    pub(super) fn of(self, credential: Credential) -> Self {
+        Self { credential, ..self }
     }
 
     /// Runs until it is dropped.
@@ -104,6 +124,9 @@ impl Worker {
     }
 
     fn send(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
+        if state.queue.work_since().is_none() {
+            return self.use_idle_slot(state, now);
+        }
         let config = &self.shared.config;
         // While the upstream fails, one request at a time finds out whether it is back.
         let at_once = if state.pacer.is_probing() { 1 } else { config.max_in_flight };
@@ -116,17 +139,18 @@ impl Worker {
         }
         state.count_idle_slots(now, &self.shared.metrics);
         state.queue.probe(state.pacer.is_doubtful());
-        let batch = state.queue.seal(now)?;
+        let mut batch = state.queue.seal(now)?;
         if let Err(ready_at) = state.pacer.start(now) {
-            state.queue.refuse(batch.id, now);
+            state.queue.put_back(batch.id, now);
             return Some(ready_at);
         }
-        self.start(batch, now);
-        state.in_flight = self.fetches.len();
+        self.fill_up(state, &mut batch, now);
+        self.start(state, batch, Spare::Ride, now);
         None
     }
 
-    fn start(&mut self, batch: Batch, now: Instant) {
+    /// Sends a batch in a slot that was granted.
+    pub(super) fn start(&mut self, state: &mut State, batch: Batch, spare: Spare, now: Instant) {
         let metrics = &self.shared.metrics;
         metrics.slots_used.inc();
         metrics.batch_keys.observe(batch.ask.ids.len() as f64);
@@ -142,7 +166,8 @@ impl Worker {
         let asking = (self.ask)(batch.ask.clone(), on_wire);
         let task = self.fetches.spawn(async move { Fetched { verdict: asking.await } });
         self.newest = Some(task.id());
-        self.under_way.insert(task.id(), UnderWay { batch, fetch });
+        self.under_way.insert(task.id(), UnderWay { batch, fetch, spare });
+        state.in_flight = self.fetches.len();
     }
 
     fn settle(&mut self, fetched: Result<(TaskId, Fetched), JoinError>) {
@@ -170,7 +195,7 @@ impl Worker {
     }
 
     /// Counts and logs one upstream request: never a key, a record or a token.
-    fn note(&self, UnderWay { batch, fetch }: &UnderWay, verdict: &Verdict, now: Instant) {
+    fn note(&self, UnderWay { batch, fetch, .. }: &UnderWay, verdict: &Verdict, now: Instant) {
         let took = now.saturating_duration_since(fetch.started());
         let metrics = &self.shared.metrics;
         metrics.outcome(verdict.outcome());
@@ -182,6 +207,7 @@ impl Worker {
             reason = verdict.reason(),
             keys = batch.ask.ids.len(),
             background_keys = batch.background,
+            rider_keys = batch.riders,
             waited_ms = millis(waited),
             took_ms = millis(took),
             "upstream request"
@@ -189,7 +215,7 @@ impl Worker {
     }
 
     fn apply(&self, state: &mut State, under_way: UnderWay, verdict: Verdict, now: Instant) -> Vec<Finished<Waker>> {
-        let UnderWay { batch, fetch } = under_way;
+        let UnderWay { batch, fetch, spare } = under_way;
         let started = fetch.started();
         let took = now.saturating_duration_since(started);
         let count = batch.ask.ids.len();
@@ -199,12 +225,17 @@ impl Worker {
                 state.latency = (state.latency * (LATENCY_PARTS - 1) + took) / LATENCY_PARTS;
                 state.queue.passed(batch.id, now);
                 let settled = self.believe(state, &batch, &fetch, success);
+                let riders = settled.iter().skip(count - batch.riders);
+                let refreshed = riders.filter(|settled| matches!(settled, Settled::Answered(_))).count();
+                if let Some(how) = spare.refresh() {
+                    self.shared.metrics.refreshed(how, refreshed);
+                }
                 state.queue.settle(batch.id, settled, now)
             }
             Verdict::Throttled(retry_after) => {
                 state.pacer.throttled(now, retry_after);
-                state.queue.refuse(batch.id, now);
-                Vec::new()
+                let wait = state.pacer.ready_at().saturating_duration_since(now);
+                state.queue.refuse(batch.id, &Failure::Unavailable(wait), now)
             }
             Verdict::Unauthorized(refusal) => {
                 state.pacer.reached();

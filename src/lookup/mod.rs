@@ -165,12 +165,14 @@ impl Lookup {
             };
             match directives.cache.judge(&answer, self.cache.policy(), *now) {
                 Use::Hit => {
+                    self.cache.was_read(&key, &answer);
                     tally.hit(id.kind, &answer);
                     Asked { answer: Some(answer), fallback: None }
                 }
                 Use::Stale { refresh } => {
+                    self.cache.was_read(&key, &answer);
                     tally.stale(id.kind);
-                    if refresh {
+                    if refresh && !directives.cache.no_store {
                         stale.push(key);
                     }
                     Asked { answer: Some(answer), fallback: None }
@@ -188,17 +190,22 @@ impl Lookup {
 
     /// Has the keys without an answer fetched, and waits for them.
     async fn fetch(&self, inquiry: &mut Inquiry) -> Result<(), Unanswered> {
-        let Inquiry { scope, ids, asked, tally, directives, client, now } = inquiry;
-        if directives.cache.only_if_cached {
+        if inquiry.directives.cache.only_if_cached {
             return Err(Refusal::NotCached.into());
         }
+        self.fall_back_at_once(inquiry);
+        let Inquiry { scope, ids, asked, tally, directives, client, now } = inquiry;
         let missing: Vec<usize> = (0..asked.len()).filter(|&position| asked[position].answer.is_none()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
         let keys = missing.iter().map(|&position| Key { scope: Arc::clone(scope), id: ids[position].clone() });
         let wait = directives.wait.map_or(self.config.timeout, |wait| wait.min(self.config.timeout));
         let deadline = *now + wait;
         let wanted = Wanted {
             client: *client,
             keys: keys.collect(),
+            fallback: missing.iter().map(|&position| asked[position].fallback.is_some()).collect(),
             fresh: directives.cache.no_cache,
             no_store: directives.cache.no_store,
             deadline,
@@ -237,6 +244,24 @@ impl Lookup {
         }
         let pending = asked.iter().any(|asked| asked.answer.is_none());
         if pending && !directives.partial { Err(Refusal::LookupTimeout(retry_after).into()) } else { Ok(()) }
+    }
+
+    /// While the upstream fails or refuses, what may stand in for its answer is given without waiting for the next failure,
+    /// and queued to be refreshed.
+    fn fall_back_at_once(&self, inquiry: &mut Inquiry) {
+        let Inquiry { scope, ids, asked, tally, now, directives, .. } = inquiry;
+        let has_fallback = |asked: &Asked| asked.answer.is_none() && asked.fallback.is_some();
+        if !asked.iter().any(has_fallback) || !self.dispatch.is_troubled(*now, scope) {
+            return;
+        }
+        let mut stale = Vec::new();
+        for (id, asked) in ids.iter().zip(asked).filter(|(_, asked)| has_fallback(asked)) {
+            asked.fall_back(tally, id.kind);
+            stale.push(Key { scope: Arc::clone(scope), id: id.clone() });
+        }
+        if !directives.cache.no_store {
+            self.dispatch.refresh(*now, scope, stale);
+        }
     }
 
     fn respond(&self, inquiry: &Inquiry) -> Response<Bytes> {

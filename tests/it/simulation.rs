@@ -11,7 +11,7 @@ use std::{
 
 use audience_gateway::{
     cache::{self, Cache, Policy},
-    dispatch::{self, Client, Failure, Handle, LimitPer, MixedLists, Outcome, Wanted, Worker},
+    dispatch::{self, Client, Failure, Handle, LimitPer, MixedLists, Outcome, Share, Wanted, Worker},
     key::{Id, Key, Kind, Scope, Value},
     metrics::Metrics,
     shape::Shape,
@@ -171,6 +171,9 @@ impl Bench {
             linger: Duration::from_millis(rng.u64(0..20)),
             mixed_lists: if rng.bool() { MixedLists::Auto } else { MixedLists::Never },
             limit_per: LimitPer::Gateway,
+            lookup: 0,
+            idle_refresh: Share::new(pick(&mut rng, &[0.0, 0.0, 0.3, 1.0])),
+            warmup: Share::NONE,
         };
         let mut world = World {
             lists: [Lists::Union, Lists::First, Lists::Intersection][rng.usize(..3)],
@@ -192,7 +195,8 @@ impl Bench {
         let max_pending = config.max_pending_keys;
         let shape = Arc::new(Shape::audience_detail());
         let day = Duration::from_secs(86_400);
-        let policy = Policy { ttl: day, negative_ttl: day, stale_while_revalidate: day, stale_if_error: day };
+        let ttl = [day, Duration::from_secs(4)][usize::from(world.lock().unwrap().rng.bool())];
+        let policy = Policy { ttl, negative_ttl: day, stale_while_revalidate: day, stale_if_error: day };
         let metrics = Metrics::new();
         let cache = Arc::new(Cache::new(&cache::Config { capacity: 1 << 24, policy }, metrics.cache()));
         let (worker, handle) = Worker::new(
@@ -219,8 +223,15 @@ impl Bench {
                 let keys = ids.iter().map(|id| Key { scope: Arc::clone(scope), id: id.clone() }).collect();
                 let now = Instant::now();
                 let deadline = now + Duration::from_secs(3600);
-                let wanted =
-                    Wanted { client: Client::Unknown, keys, fresh: true, no_store: false, deadline, partial: false };
+                let wanted = Wanted {
+                    client: Client::Unknown,
+                    keys,
+                    fresh: true,
+                    no_store: false,
+                    deadline,
+                    partial: false,
+                    fallback: vec![],
+                };
                 let Ok(waiting) = self.handle.submit(now, wanted) else { panic!("there is room") };
                 let outcomes = waiting.outcomes(deadline).await;
                 for (id, outcome) in ids.iter().zip(&outcomes) {
@@ -255,12 +266,17 @@ impl Bench {
         let leaves = (rng.f64() < 0.2).then(|| Duration::from_millis(rng.u64(0..4000)));
         let (fresh, no_store, partial) = (rng.f64() < 0.1, rng.f64() < 0.1, rng.f64() < 0.3);
         let client = Client::Peer([10, 0, 0, u8::try_from(number % 4).expect("small")].into());
-        let (handle, world) = (self.handle.clone(), Arc::clone(&self.world));
+        let fallback: Vec<bool> = keys.iter().map(|_| rng.f64() < 0.2).collect();
+        let (handle, world, cache) = (self.handle.clone(), Arc::clone(&self.world), Arc::clone(&self.cache));
         async move {
             tokio::time::sleep(arrives).await;
             let now = Instant::now();
             let deadline = now + patience;
-            let wanted = Wanted { client, keys, fresh, no_store, deadline, partial };
+            // What is there is read, so that some of it rides along when it is about to expire.
+            for key in &keys {
+                cache.get(key).iter().for_each(|answer| cache.was_read(key, answer));
+            }
+            let wanted = Wanted { client, keys, fallback: fallback.clone(), fresh, no_store, deadline, partial };
             let Ok(waiting) = handle.submit(now, wanted) else { return };
             if let Some(leaves) = leaves {
                 tokio::time::sleep(leaves).await;
@@ -270,7 +286,11 @@ impl Bench {
             assert!(Instant::now() <= deadline, "told after its deadline");
             assert_eq!(outcomes.len(), ids.len(), "one outcome for each key");
             let world = world.lock().unwrap();
-            for (id, outcome) in ids.iter().zip(&outcomes) {
+            for ((id, outcome), fallback) in ids.iter().zip(&outcomes).zip(fallback) {
+                if fallback && matches!(outcome, Some(Outcome::Failed(Failure::Unavailable(_)))) {
+                    assert!(world.failing > 0.0 || world.throttled > 0.0, "told of a failure that was none");
+                    continue;
+                }
                 outcome.iter().for_each(|outcome| check(&world, &scope, id, outcome));
                 if let (true, Some(Outcome::Answer(answer))) = (fresh, outcome) {
                     assert!(answer.fetched_at >= now, "a request that was already under way does not count");
@@ -376,7 +396,8 @@ async fn promises(seed: u64) -> Vec<f64> {
             tokio::time::sleep(arrives).await;
             let now = Instant::now();
             let deadline = now + Duration::from_secs(600);
-            let wanted = Wanted { client, keys, fresh: false, no_store: false, deadline, partial: false };
+            let wanted =
+                Wanted { client, keys, fresh: false, no_store: false, deadline, partial: false, fallback: vec![] };
             let Ok(waiting) = handle.submit(now, wanted) else { panic!("there is room") };
             let promised = waiting.promise();
             assert!(waiting.outcomes(deadline).await.iter().all(Option::is_some));

@@ -82,6 +82,7 @@ fn every_default_is_the_contracts() {
             shape: Shape::audience_detail(),
             lookup: lookup::Config { max_keys_per_request: 1000, timeout: seconds(30) },
             dispatch: dispatch::Config {
+                lookup: 0,
                 interval: seconds(1),
                 max_batch_keys: 100,
                 max_pending_keys: 10_000,
@@ -89,6 +90,8 @@ fn every_default_is_the_contracts() {
                 linger: Duration::from_millis(5),
                 mixed_lists: dispatch::MixedLists::Auto,
                 limit_per: dispatch::LimitPer::Gateway,
+                idle_refresh: dispatch::Share::NONE,
+                warmup: dispatch::Share::NONE,
             },
         }],
         cache: cache::Config {
@@ -118,7 +121,7 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 38, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 39, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]

@@ -1,0 +1,129 @@
+//! What the worker does with room that nobody has asked for: places in a request that goes anyway, and idle slots.
+
+use std::{cell::RefCell, sync::Arc};
+
+use super::{LimitPer, Worker, batch::Batch, handle::State};
+use crate::{
+    clock::Instant,
+    key::{Key, Kind, Scope},
+    metrics::Refresh,
+};
+
+/// Why the keys at the end of a batch are asked although nobody waits for them and nobody queued them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Spare {
+    /// They are about to expire and there was room.
+    Ride,
+    /// They are about to expire and the slot was idle.
+    Idle,
+    /// Nobody has asked for them yet, and the slot was idle.
+    Warmup,
+}
+
+impl Spare {
+    /// How their refreshes are counted; those of the warm-up are none.
+    pub(super) fn refresh(self) -> Option<Refresh> {
+        match self {
+            Self::Ride => Some(Refresh::Ride),
+            Self::Idle => Some(Refresh::Idle),
+            Self::Warmup => None,
+        }
+    }
+}
+
+impl Worker {
+    /// Fills the free places of a batch with keys of its scope that are about to expire, of such kinds that the answer
+    /// proves no less than it would without them.
+    pub(super) fn fill_up(&self, state: &mut State, batch: &mut Batch, now: Instant) {
+        let places = state.queue.free_places(batch);
+        if places == 0 {
+            return;
+        }
+        let kinds: Vec<Kind> = batch.ask.ids.iter().map(|id| id.kind).collect();
+        let fits = |key: &Key| state.absence.may_join(key.id.kind, &kinds) && state.queue.may_ride(key, now);
+        let riders = self.cache.expiring(&batch.ask.scope, now, places, fits);
+        state.queue.board(batch, riders, now);
+    }
+
+    /// Uses an idle slot, if one is granted for something that there is. Returns when to look again, if that is known.
+    pub(super) fn use_idle_slot(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
+        if !self.fetches.is_empty() || state.pacer.is_troubled() || state.drain_at.is_some() {
+            return None;
+        }
+        let refresh = self.idle_refresh(state, now);
+        let warmup = if refresh == Some(now) { refresh } else { self.warm_up(state, now) };
+        let next = [refresh, warmup].into_iter().flatten().min();
+        // Something was sent: its end wakes the worker.
+        if self.fetches.is_empty() { next } else { None }
+    }
+
+    fn idle_refresh(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
+        let ready_at = state.idle.refresh.ready_at()?.max(state.pacer.ready_at());
+        if now < ready_at {
+            return Some(ready_at);
+        }
+        // Reads do not wake the worker: it looks at each slot.
+        let next_slot = now + state.pacer.gap();
+        let scope = match self.cache.next_expiring(now, |scope| self.serves(scope)) {
+            Ok(scope) => scope,
+            Err(due_at) => return Some(due_at.map_or(next_slot, |due_at| due_at.clamp(now, next_slot).max(next_slot))),
+        };
+        let kinds = RefCell::new(Vec::new());
+        let fits = |key: &Key| {
+            let fits = state.absence.may_join(key.id.kind, &kinds.borrow()) && state.queue.may_ride(key, now);
+            if fits {
+                kinds.borrow_mut().push(key.id.kind);
+            }
+            fits
+        };
+        let keys = self.cache.expiring(&scope, now, state.queue.max_batch_keys(), fits);
+        if self.send_spare(state, keys, Spare::Idle, now) {
+            state.idle.refresh.spend(now, state.pacer.gap());
+            return Some(now);
+        }
+        Some(next_slot)
+    }
+
+    fn warm_up(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
+        let ready_at = state.idle.warmup.ready_at()?.max(state.pacer.ready_at());
+        let scope = Arc::clone(&state.idle.cold.front()?.scope);
+        if now < ready_at {
+            return Some(ready_at);
+        }
+        let mut keys = Vec::new();
+        while keys.len() < state.queue.max_batch_keys()
+            && let Some(key) = state.idle.cold.front().filter(|key| key.scope == scope).cloned()
+        {
+            state.idle.cold.pop_front();
+            if !self.cache.holds(&key) {
+                keys.push(key);
+            }
+        }
+        self.shared.hungry.notify_one();
+        if self.send_spare(state, keys, Spare::Warmup, now) {
+            state.idle.warmup.spend(now, state.pacer.gap());
+        }
+        Some(now)
+    }
+
+    fn send_spare(&mut self, state: &mut State, keys: Vec<Key>, why: Spare, now: Instant) -> bool {
+        let need = state.need(now);
+        let Some(batch) = state.queue.seal_idle(keys, need, now) else { return false };
+        state.count_idle_slots(now, &self.shared.metrics);
+        if state.pacer.start(now).is_err() {
+            state.queue.put_back(batch.id, now);
+            return false;
+        }
+        self.start(state, batch, why, now);
+        true
+    }
+
+    /// Whether this worker asks for the keys of a scope.
+    fn serves(&self, scope: &Scope) -> bool {
+        let own_path = scope.lookup == self.shared.config.lookup;
+        match self.shared.config.limit_per {
+            LimitPer::Gateway => own_path,
+            LimitPer::Credential => own_path && scope.credential == self.credential,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What labels say: each enum is the whole set of values of one label, so that none ever comes from a caller.
+
+/// How one key of a lookup was answered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyResult {
+    /// From a fresh answer with records.
+    Hit,
+    /// From a stale answer.
+    Stale,
+    /// From a fresh answer that there is no such customer.
+    Negative,
+    /// It had to be fetched.
+    Miss,
+    /// It was fetched because the caller asked for that.
+    Bypass,
+}
+
+/// How many ways there are to answer a key.
+pub const KEY_RESULTS: usize = KeyResult::ALL.len();
+
+impl KeyResult {
+    /// Every way, in the order of the contract.
+    pub const ALL: [Self; 5] = [Self::Hit, Self::Stale, Self::Negative, Self::Miss, Self::Bypass];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Hit => "hit",
+            Self::Stale => "stale",
+            Self::Negative => "negative",
+            Self::Miss => "miss",
+            Self::Bypass => "bypass",
+        }
+    }
+}
+
+/// What became of one upstream request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// It was answered with records, or with the word that there are none.
+    Success,
+    /// The upstream said that it is asked too often.
+    Throttled,
+    /// The upstream refused the request for what it asks.
+    Rejected,
+    /// The upstream did not accept the credential.
+    Unauthorized,
+    /// No answer: no connection, time out, or a server error.
+    Unavailable,
+    /// An answer that cannot be understood.
+    Invalid,
+}
+
+impl Outcome {
+    /// Every outcome, in the order of the contract.
+    pub const ALL: [Self; 6] =
+        [Self::Success, Self::Throttled, Self::Rejected, Self::Unauthorized, Self::Unavailable, Self::Invalid];
+
+    /// The label's value, and the word in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Throttled => "throttled",
+            Self::Rejected => "rejected",
+            Self::Unauthorized => "unauthorized",
+            Self::Unavailable => "unavailable",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
+/// Why a key was asked again without a caller waiting for it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refresh {
+    /// A stale answer of it was given (RFC 5861, `stale-while-revalidate`).
+    Revalidate,
+    /// It was about to expire, and a request that went anyway had room.
+    Ride,
+    /// It was about to expire, and a slot was idle.
+    Idle,
+    /// The upstream said that it has changed.
+    Event,
+}
+
+impl Refresh {
+    /// Every reason.
+    pub const ALL: [Self; 4] = [Self::Revalidate, Self::Ride, Self::Idle, Self::Event];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Revalidate => "revalidate",
+            Self::Ride => "ride",
+            Self::Idle => "idle",
+            Self::Event => "event",
+        }
+    }
+}
