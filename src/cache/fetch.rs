@@ -88,7 +88,7 @@ impl Fetch {
             .map(|Of { id, records: positions, keep }| {
                 let key = Key { scope: Arc::clone(&self.scope), id };
                 let versions = positions.iter().map(|&position| &versions[position]);
-                let taken = match cache.settle(&key, versions, self.started, keep) {
+                let taken = match cache.settle((&key, keep), shape, versions, self.started) {
                     Answered::Held(answer) => Taken::Held(answer),
                     Answered::Outdated(since) => {
                         let said: Vec<_> = positions.iter().map(|&position| Arc::clone(&records[position])).collect();

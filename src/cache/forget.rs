@@ -76,10 +76,15 @@ struct Forgetting<'a> {
 impl Forgetting<'_> {
     /// A key that was asked, with every record that it reaches.
     fn key(&mut self, key: Key) {
-        let answer = self.cache.index.get(&key);
-        let Some(answer) = answer else { return self.bar(key) };
-        self.drop_key(key, &answer);
-        for record in &answer.records {
+        let mut records = self.cache.carriers.of(&key);
+        match self.cache.index.get(&key) {
+            Some(answer) => {
+                records.extend(answer.records.iter().cloned());
+                self.drop_key(key, &answer);
+            }
+            None => self.bar(key),
+        }
+        for record in &records {
             self.record(record);
         }
     }

@@ -22,6 +22,7 @@
 
 mod ahead;
 mod bars;
+mod carriers;
 pub mod entry;
 mod fetch;
 mod forget;
@@ -38,6 +39,7 @@ use moka::policy::EvictionPolicy;
 use self::{
     ahead::Ahead,
     bars::Bars,
+    carriers::Carriers,
     index::Index,
     resident::{Resident, weigh},
     scopes::Scopes,
@@ -75,6 +77,8 @@ pub struct Cache {
     envelopes: RwLock<Vec<Bytes>>,
     /// What requests under way may not bring back.
     bars: Arc<Bars>,
+    /// Who carries what several customers may share.
+    carriers: Arc<Carriers>,
     scopes: Scopes,
     ahead: Ahead,
     /// Writers take turns, so that versions of a customer are compared and replaced in one step.
@@ -87,20 +91,21 @@ impl Cache {
     pub fn new(config: &Config, metrics: CacheMetrics) -> Self {
         let index = Arc::new(Index::new());
         let bars = Arc::new(Bars::default());
+        let carriers = Arc::new(Carriers::default());
         let residents = moka::sync::Cache::builder()
             // With a capacity of zero moka drops what it is given without a word to the listener.
             .max_capacity(config.capacity.max(1))
             .weigher(weigh)
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener({
-                let (index, bars) = (Arc::clone(&index), Arc::clone(&bars));
+                let (index, bars, carriers) = (Arc::clone(&index), Arc::clone(&bars), Arc::clone(&carriers));
                 move |key: Arc<Key>, resident: Resident, cause| {
                     if cause.was_evicted() {
                         metrics.evicted_for_size.inc();
                         // First barred, then gone: who misses it in the index must find the bar.
                         resident.keys(&key).into_iter().for_each(|key| bars.raise_before(resident.fetched_at(), key));
                     }
-                    resident.leave(&key, &index);
+                    resident.leave(&key, &index, &carriers);
                 }
             })
             .build();
@@ -111,6 +116,7 @@ impl Cache {
             policy: config.policy.clone(),
             envelopes: RwLock::default(),
             bars,
+            carriers,
             scopes: Scopes::new(),
             writing: Mutex::new(()),
         }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{entry::Answer, index::Index};
+use super::{carriers::Carriers, entry::Answer, index::Index};
 use crate::{clock::Instant, key::Key, record::Record};
 
 /// Bytes that a resident costs besides its JSON: moka's entry and queues, the record and its reference counts. With
@@ -30,6 +30,14 @@ impl Resident {
         }
     }
 
+    /// The customers in it.
+    pub(super) fn records(&self) -> &[Arc<Record>] {
+        match self {
+            Self::Customer(record) => std::slice::from_ref(record),
+            Self::Answer(answer) => &answer.records,
+        }
+    }
+
     /// When it was asked for.
     pub(super) fn fetched_at(&self) -> Instant {
         match self {
@@ -39,7 +47,8 @@ impl Resident {
     }
 
     /// Takes everything that leads to it out of the index; what has been replaced meanwhile stays.
-    pub(super) fn leave(&self, key: &Key, index: &Index) {
+    pub(super) fn leave(&self, key: &Key, index: &Index, carriers: &Carriers) {
+        self.records().iter().for_each(|record| carriers.remove(record));
         match self {
             Self::Customer(record) => {
                 for id in &record.ids {

@@ -4,6 +4,8 @@
 //!   Keys that it no longer carries give nothing from then on.
 //! - **Older.** A record that arrives late changes nothing: its keys are answered with the version held, as far as that
 //!   one carries them. For a key that it does not carry, the late answer is [outdated](Answered::Outdated).
+//! - **Refuted.** A later list of a key's customers that lacks one who carries the key shows that this one has changed:
+//!   no key gives that version any more.
 //! - **Barred.** What was forgotten, evicted or refuted after the request was started is outdated too.
 
 use std::{sync::Arc, time::Duration};
@@ -44,12 +46,20 @@ impl Bars {
 impl Cache {
     /// What a record that arrived is worth beside what is known.
     pub(super) fn judge(&self, record: &Arc<Record>, shape: &Shape) -> Version {
-        if let Some(held) = record.identity().and_then(|identity| self.held(&record.key(identity)))
-            && held.fetched_at > record.fetched_at
-        {
-            return Version::Held(held);
+        let identity = record.identity().map(|identity| record.key(identity));
+        let held = identity.as_ref().and_then(|identity| self.held(identity));
+        if let Some(newer) = held.as_ref().filter(|held| held.fetched_at > record.fetched_at) {
+            return Version::Held(Arc::clone(newer));
         }
-        self.refuted(record, shape).map_or_else(|| Version::Held(Arc::clone(record)), Version::Outdated)
+        let Some(since) = self.refuted(record, shape) else { return Version::Held(Arc::clone(record)) };
+        // It is not kept, but requests that were started before it know even less.
+        record.ids.iter().for_each(|id| self.bars.raise_before(record.fetched_at, record.key(id)));
+        if let (Some(identity), Some(older)) = (identity, held) {
+            // What is outdated shows that what is older still is outdated, too.
+            self.supersede(&older, None);
+            self.residents.invalidate(&identity);
+        }
+        Version::Outdated(since)
     }
 
     /// Makes a record the version of its customer that every key gives, unless something newer is known.
@@ -66,6 +76,7 @@ impl Cache {
         for id in &record.ids {
             let key = record.key(id);
             if shape.list(id.kind).unique {
+                self.refute(&key, std::slice::from_ref(record), record.fetched_at);
                 self.put(&key, vec![Arc::clone(record)], record.fetched_at);
             } else {
                 // An older list of this key's customers did not have this one: it is not the whole list any more.
@@ -75,6 +86,7 @@ impl Cache {
                 self.bars.raise_before(record.fetched_at, key);
             }
         }
+        self.carriers.add(record, shape);
         self.residents.insert(identity, Resident::Customer(Arc::clone(record)));
         version
     }
@@ -116,6 +128,7 @@ impl Cache {
                 }
                 None => {
                     self.index.remove_if(&key, |current| Arc::ptr_eq(current, &answer));
+                    self.bars.raise_before(new.map_or(old.fetched_at, |new| new.fetched_at), key);
                 }
             }
         }
@@ -125,10 +138,10 @@ impl Cache {
     /// says what the answer is worth.
     pub(super) fn settle<'a>(
         &self,
-        key: &Key,
+        (key, keep): (&Key, bool),
+        shape: &Shape,
         versions: impl Iterator<Item = &'a Version>,
         fetched_at: Instant,
-        keep: bool,
     ) -> Answered {
         if let Some(newer) = self.index.get(key).filter(|before| before.fetched_at > fetched_at) {
             return Answered::Held(newer);
@@ -146,19 +159,39 @@ impl Cache {
             }
         }
         if let Some(since) = outdated {
+            // And so is whatever was asked before.
+            self.bars.raise_before(fetched_at, key.clone());
+            self.refute(key, &[], fetched_at);
+            if let Some(older) = self.index.get(key) {
+                self.index.remove_if(key, |held| Arc::ptr_eq(held, &older));
+                if !older.is_identified() {
+                    self.residents.invalidate(key);
+                }
+            }
             return Answered::Outdated(since);
         }
         if !keep {
             return Answered::Held(Arc::new(Answer::new(records, fetched_at, 0)));
         }
-        if records.is_empty()
-            && let Some(gone) = self.held(key)
-        {
-            // The customer that this key identifies is gone: its other keys must not go on giving it.
-            self.supersede(&gone, None);
-            gone.ids.iter().for_each(|id| self.bars.raise_before(fetched_at, gone.key(id)));
+        self.refute(key, &records, fetched_at);
+        for record in records.iter().filter(|record| record.identity.is_none()) {
+            self.carriers.add(record, shape);
         }
         Answered::Held(self.put(key, records, fetched_at))
+    }
+
+    /// These are all the customers behind a key. Whoever else is held and carries it is gone or has changed: no key must go
+    /// on giving that version.
+    fn refute(&self, key: &Key, records: &[Arc<Record>], fetched_at: Instant) {
+        let answer = self.index.get(key);
+        let held = answer.iter().flat_map(|answer| answer.records.iter().cloned());
+        for old in held.chain(self.carriers.of(key)).filter(|old| old.fetched_at < fetched_at) {
+            if let Some(identity) = old.identity().filter(|_| !records.iter().any(|new| new.same_customer(&old))) {
+                self.supersede(&old, None);
+                old.ids.iter().for_each(|id| self.bars.raise_before(fetched_at, old.key(id)));
+                self.residents.invalidate(&old.key(identity));
+            }
+        }
     }
 
     /// Makes `records` the answer of a key unless a newer one is held, and returns the one that holds.

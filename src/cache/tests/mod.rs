@@ -1,5 +1,7 @@
 //! The cache's invariants, one test each.
 
+mod coherence;
+
 use std::time::Duration;
 
 use super::*;
