@@ -2,7 +2,7 @@
 //!
 //! An envelope is a few hundred bytes, and what it says stands at any place of it. So up to [`HELD`] bytes wait for the
 //! end of the answer; then the write is settled, and only then does the caller get to see what was held. An answer that
-//! is longer is judged by its status alone, and streamed from there on.
+//! is longer is judged by its status alone, and streamed from there on; so is one that is compressed, once it has ended.
 
 use std::{
     collections::VecDeque,

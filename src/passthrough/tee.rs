@@ -39,9 +39,9 @@ impl Transcript {
         Self { copy: Arc::new(Mutex::new(Ok(Vec::new()))), limit }
     }
 
-    /// All that has passed so far; nothing is left.
+    /// All that has passed so far; no more is copied.
     pub(super) fn take(&self) -> Result<Vec<u8>, TooLarge> {
-        self.with(|copy| copy.as_mut().map(mem::take).map_err(|TooLarge| TooLarge))
+        self.with(|copy| mem::replace(copy, Err(TooLarge)))
     }
 
     /// Adds a piece, after which at least `to_come` more bytes follow.

@@ -111,7 +111,7 @@ impl Drop for Write {
         self.cached.metrics.outcome(outcome);
         if matches!(outcome, WriteOutcome::TooLarge | WriteOutcome::Unreadable) {
             let reason = outcome.as_str();
-            tracing::warn!(reason, "a write passed through unread: what it changed stays cached until it is too old");
+            tracing::warn!(reason, "a write was not read: what it changed stays cached until it is too old");
         }
     }
 }
