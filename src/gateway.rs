@@ -94,7 +94,14 @@ impl Gateway {
             caller: config.server.limits.header_timeout,
             upstream: config.upstream.request_timeout,
         };
-        let passthrough = Passthrough::new(&config.passthrough, client, timeouts, metrics.passthrough());
+        let cached = passthrough::Cached {
+            cache: Arc::clone(&cache),
+            shapes: lookups.iter().map(|(lookup, _)| Arc::clone(&lookup.shape)).collect(),
+            credential: config.upstream.forward_headers.clone(),
+            max_body: config.server.max_body,
+            metrics: metrics.invalidation(),
+        };
+        let passthrough = Passthrough::new(&config.passthrough, (client, timeouts), metrics.passthrough(), cached);
         let readiness = Arc::new(Readiness::default());
         let server = Server::new(config.server.limits.clone());
         let edge = Edge {

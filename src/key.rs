@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Which of a shape's key lists a value belongs to: the list's position in the shape (at most 255 lists).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -133,6 +133,14 @@ impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Key(kind {}, [value])", self.id.kind.0)
     }
+}
+
+/// The headers that identify a caller to the upstream, in the order of `names`, as they came.
+#[must_use]
+pub fn credential(names: &[HeaderName], headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+    let values =
+        |name: &HeaderName| headers.get_all(name).iter().map(|value| (name.clone(), value.clone())).collect::<Vec<_>>();
+    names.iter().flat_map(values).collect()
 }
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-pub use self::labels::{KEY_RESULTS, KeyResult, Outcome, Refresh};
+pub use self::labels::{KEY_RESULTS, KeyResult, Outcome, Refresh, WriteOutcome};
 
 /// The statuses that have a series of their own; any other is counted as `other`, so that an odd upstream cannot make
 /// series without end.
@@ -80,6 +80,21 @@ impl LookupMetrics {
 pub struct CacheMetrics {
     /// Residents that the byte limit pushed out.
     pub evicted_for_size: IntCounter,
+}
+
+/// The handles of what passed-through writes make old.
+#[derive(Clone)]
+pub struct InvalidationMetrics {
+    outcomes: [IntCounter; WriteOutcome::ALL.len()],
+    /// Cached keys that writes made old.
+    pub keys: IntCounter,
+}
+
+impl InvalidationMetrics {
+    /// Counts one write.
+    pub fn outcome(&self, outcome: WriteOutcome) {
+        self.outcomes[outcome as usize].inc();
+    }
 }
 
 /// The handles of the dispatcher of one lookup path.
@@ -152,6 +167,8 @@ pub struct Metrics {
     coalesced: IntCounter,
     refreshed: IntCounterVec,
     passthrough: IntCounterVec,
+    invalidations: IntCounterVec,
+    invalidated: IntCounter,
     cache_entries: IntGauge,
     cache_bytes: IntGauge,
     queue_keys: IntGaugeVec,
@@ -202,6 +219,8 @@ impl Metrics {
             coalesced: make.counter("coalesced_keys_total", "Keys that were already under way for somebody else."),
             refreshed: make.counters("refreshed_keys_total", "Keys refreshed without a caller waiting.", &["how"]),
             passthrough: make.counters("passthrough_requests_total", "Requests passed through.", &["status"]),
+            invalidations: make.counters("invalidations_total", "Writes passed through.", &["outcome"]),
+            invalidated: make.counter("invalidated_keys_total", "Cached keys that writes made old."),
             cache_entries: make.gauge("cache_entries", "Keys that can be answered from the cache."),
             cache_bytes: make.gauge("cache_bytes", "Bytes of records and their overhead."),
             queue_keys: make.gauges("queue_keys", "Keys in the queue.", &["class"]),
@@ -264,6 +283,15 @@ impl Metrics {
     #[must_use]
     pub fn passthrough(&self) -> StatusCounters {
         StatusCounters::new(|status| self.passthrough.with_label_values(&[status]))
+    }
+
+    /// The handles of what passed-through writes make old.
+    #[must_use]
+    pub fn invalidation(&self) -> InvalidationMetrics {
+        InvalidationMetrics {
+            outcomes: WriteOutcome::ALL.map(|outcome| self.invalidations.with_label_values(&[outcome.as_str()])),
+            keys: self.invalidated.clone(),
+        }
     }
 
     /// The text of a scrape, with the gauges set to what was just read.

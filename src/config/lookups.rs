@@ -55,7 +55,7 @@ pub(super) fn lookups(root: &mut Section<'_>, base_path: &str) -> Vec<Lookup> {
 }
 
 /// The two ways in which a caller may write a path, with and without the base path, letter case aside.
-fn spellings_of(path: &str, base_path: &str) -> [String; 2] {
+pub(super) fn spellings_of(path: &str, base_path: &str) -> [String; 2] {
     let long = format!("{}{path}", base_path.trim_end_matches('/'));
     [path.to_ascii_lowercase(), long.to_ascii_lowercase()]
 }

@@ -7,6 +7,7 @@
 
 mod environment;
 mod file;
+mod invalidate;
 mod lookups;
 mod not_built;
 mod problems;

@@ -14,7 +14,6 @@ pub(super) const NOT_BUILT: &[(&str, &str)] = &[
     ("upstream.credentials.instance_secret", "a credential of the gateway's own"),
     ("cache.compression", "compression of cached records"),
     ("passthrough.limit", "a limit for a passed-through path"),
-    ("passthrough.invalidate", "forgetting cached keys after a write"),
     ("store", "keeping the cache over a restart"),
     ("replicas", "sharing one upstream slot between gateways"),
     ("warmup", "filling the cache at the start"),

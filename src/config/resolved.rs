@@ -78,6 +78,11 @@ impl Config {
         text.header("[passthrough]");
         text.key("enabled", self.passthrough.enabled);
         text.key("allow", self.passthrough.allow.clone());
+        for write in &self.passthrough.invalidate {
+            text.header("[[passthrough.invalidate]]");
+            text.key("path", &*write.path);
+            text.key("items", &*write.items);
+        }
         text.header("[log]");
         text.key("format", self.log.format.as_str());
         text.key("level", self.log.level.to_string());

@@ -8,7 +8,7 @@ use http::{HeaderName, Uri, header};
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Config, Log, LogFormat, Server, lookups, not_built,
+    Config, Log, LogFormat, Lookup, Server, invalidate, lookups, not_built,
     reader::Section,
     url,
     value::{Given, Read, address, choice, count, duration, flag, share, size, string},
@@ -54,14 +54,8 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     for lookup in &mut lookups {
         lookup.dispatch.idle_refresh = idle_refresh;
     }
-    Config {
-        lookups,
-        server,
-        upstream,
-        cache,
-        passthrough: root.section("passthrough", passthrough),
-        log: root.section("log", log),
-    }
+    let passthrough = root.section("passthrough", |section| passthrough(section, &lookups, upstream.base_url.path()));
+    Config { server, cache, passthrough, log: root.section("log", log), lookups, upstream }
 }
 
 fn listeners(section: &mut Section<'_>) -> Server {
@@ -159,10 +153,11 @@ fn cache(section: &mut Section<'_>) -> (cache::Config, Share) {
     (config, section.take("idle_refresh", Share::NONE, share))
 }
 
-fn passthrough(section: &mut Section<'_>) -> passthrough::Config {
+fn passthrough(section: &mut Section<'_>, lookups: &[Lookup], base_path: &str) -> passthrough::Config {
     passthrough::Config {
         enabled: section.take("enabled", true, flag),
         allow: section.list("allow", &["/"], string(url::prefix)),
+        invalidate: invalidate::invalidate(section, lookups, base_path),
     }
 }
 

@@ -18,7 +18,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response,
+    HeaderName, HeaderValue, Request, Response,
     header::{AGE, CONTENT_TYPE},
 };
 use hyper::body::Body;
@@ -35,7 +35,7 @@ use crate::{
     clock::{self, Instant},
     dispatch::{self, Client, Failure, Outcome, Refused, Wanted},
     error::{JSON, Refusal},
-    key::{Id, Key, Kind, Scope},
+    key::{self, Id, Key, Kind, Scope},
     metrics::LookupMetrics,
     shape::Shape,
     upstream::verdict::PassedOn,
@@ -127,7 +127,7 @@ impl Lookup {
         let (parts, body) = request.into_parts();
         body::check_headers(&parts.headers)?;
         let body = body::read(body, &parts.headers, &self.limits).await?;
-        let credential = self.credential(&parts.headers);
+        let credential = key::credential(&self.credential, &parts.headers);
         let max_keys = self.config.max_keys_per_request;
         let wire::Decoded { scope, ids } = wire::decode(&self.shape, self.position, credential, max_keys, &body)?;
         let mut inquiry = Inquiry {
@@ -143,14 +143,6 @@ impl Lookup {
         let answered = if inquiry.tally.to_fetch() > 0 { self.fetch(&mut inquiry).await } else { Ok(()) };
         inquiry.tally.count(&self.metrics);
         answered.map(|()| self.respond(&inquiry))
-    }
-
-    /// The headers that identify the caller to the upstream, as they came.
-    fn credential(&self, headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
-        let values = |name: &HeaderName| {
-            headers.get_all(name).iter().map(|value| (name.clone(), value.clone())).collect::<Vec<_>>()
-        };
-        self.credential.iter().flat_map(values).collect()
     }
 
     /// Reads the cache once for each key, and asks for what is stale to be refreshed.

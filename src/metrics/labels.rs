@@ -99,3 +99,32 @@ impl Refresh {
         }
     }
 }
+
+/// What became of what one passed-through write names.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WriteOutcome {
+    /// It was made old: the write succeeded, or may have.
+    Applied,
+    /// Nothing was: the write did not happen.
+    NotApplied,
+    /// Nothing was, because the body is larger than what is read.
+    TooLarge,
+    /// Nothing was, because the body cannot be read.
+    Unreadable,
+}
+
+impl WriteOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [Self::Applied, Self::NotApplied, Self::TooLarge, Self::Unreadable];
+
+    /// The label's value, and the word in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Applied => "applied",
+            Self::NotApplied => "not_applied",
+            Self::TooLarge => "too_large",
+            Self::Unreadable => "unreadable",
+        }
+    }
+}

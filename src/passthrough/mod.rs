@@ -7,14 +7,20 @@
 //!   only while it is the upstream's turn (`exchange.rs`).
 //! - **What passes is decided on the normal form of the path** ([`route`](crate::route)); nothing of path, query or
 //!   headers is logged.
+//! - **A write makes old what it names** ([`invalidate`]): its body is read on the side, and its answer is held back only
+//!   until that is done.
 //! - An `Upgrade` is not passed on: such a request is answered like any other. A CONNECT is for tunnels, which this is not.
 
 mod body;
 mod exchange;
 mod headers;
+mod invalidate;
+mod judged;
+mod tee;
 #[cfg(test)]
 mod tests;
 mod upload;
+mod write;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -24,10 +30,14 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body as HttpBody, Incoming};
 use tower::BoxError;
 
+pub use self::invalidate::{Cached, Invalidate};
 use self::{
     body::Relayed,
     exchange::Exchange,
+    invalidate::Writes,
+    judged::Judged,
     upload::{Claim, Upload},
+    write::Write,
 };
 use crate::{clock, error::Refusal, metrics::StatusCounters, route::Path, upstream::client::Client};
 
@@ -44,6 +54,8 @@ pub struct Config {
     pub enabled: bool,
     /// Path prefixes that may pass, in the upstream's spelling without the base path; each starts with `/`.
     pub allow: Vec<String>,
+    /// The paths whose writes make cached keys old, the built-in ones among them.
+    pub invalidate: Vec<Invalidate>,
 }
 
 /// How long each side may keep the other one waiting.
@@ -62,15 +74,22 @@ pub struct Passthrough {
     client: Client,
     timeouts: Timeouts,
     metrics: StatusCounters,
+    writes: Writes,
 }
 
 impl Passthrough {
-    /// A proxy to the client's upstream. A prefix that has no normal form allows nothing.
+    /// A proxy to the client's upstream, with writes that make old what is cached. A prefix that has no normal form allows
+    /// nothing.
     #[must_use]
-    pub fn new(config: &Config, client: Client, timeouts: Timeouts, metrics: StatusCounters) -> Self {
+    pub fn new(
+        config: &Config,
+        (client, timeouts): (Client, Timeouts),
+        metrics: StatusCounters,
+        cached: Cached,
+    ) -> Self {
         let allow = config.allow.iter().filter(|_| config.enabled);
         let allow = allow.filter_map(|prefix| Path::normalise(prefix, "").ok()).collect();
-        Self { allow, client, timeouts, metrics }
+        Self { allow, client, timeouts, metrics, writes: Writes::new(&config.invalidate, cached) }
     }
 
     /// Answers one request, whose path has been brought into its normal form.
@@ -100,7 +119,12 @@ impl Passthrough {
         let method = parts.method.clone();
         let parts = self.parts_for_upstream(parts, path, &body)?;
         let exchange = Arc::new(Exchange::new(self.timeouts, clock::now()));
-        let (upload, claim) = Upload::new(body.map_err(Into::into).boxed_unsync());
+        let write = self.writes.watch(&parts, path);
+        let body = body.map_err(Into::into).boxed_unsync();
+        let (upload, claim) = Upload::new(match &write {
+            Some(write) => write.copied(body),
+            None => body,
+        });
         let body = Relayed::request(upload, Arc::clone(&exchange)).boxed_unsync();
         let mut sending = pin!(self.client.send(Request::from_parts(parts, body)));
         let answered = tokio::select! {
@@ -111,14 +135,20 @@ impl Passthrough {
         };
         let unavailable = |reason| failed(Refusal::UpstreamUnavailable(RETRY_AFTER), reason);
         if let Some(Ok(response)) = answered {
-            return for_caller(response, &method, (exchange, claim)).ok_or_else(|| unavailable("no proper answer"));
+            let answer = for_caller(response, &method, (exchange, claim), write);
+            return answer.ok_or_else(|| unavailable("no proper answer"));
         }
         // Whatever a broken request came to upstream, it is its caller's affair.
         if let Some(fault) = exchange.fault() {
             return Err(fault.refusal());
         }
         Err(match answered {
-            Some(Err(error)) if error.is_connect() => unavailable("no connection"),
+            Some(Err(error)) if error.is_connect() => {
+                if let Some(write) = write {
+                    write.not_sent();
+                }
+                unavailable("no connection")
+            }
             Some(_) => unavailable("the connection broke"),
             None => failed(Refusal::UpstreamTimeout, "no answer in time"),
         })
@@ -148,11 +178,13 @@ impl Passthrough {
     }
 }
 
-/// The answer as the caller gets it, which keeps the request under way; `None` when it is none that was asked for.
+/// The answer as the caller gets it, which keeps the request under way and settles the write that it answers; `None` when
+/// it is none that was asked for.
 fn for_caller(
     response: Response<Incoming>,
     method: &Method,
     (exchange, claim): (Arc<Exchange>, Claim),
+    write: Option<Write>,
 ) -> Option<Response<Body>> {
     let (mut parts, body): (response::Parts, Incoming) = response.into_parts();
     // Other informational answers never get here; a change of protocol was not asked for.
@@ -161,7 +193,12 @@ fn for_caller(
     }
     headers::for_caller(&mut parts, method);
     parts.version = Version::HTTP_11;
-    Some(Response::from_parts(parts, Relayed::answer(body, exchange, claim).boxed_unsync()))
+    let body = Relayed::answer(body, exchange, claim);
+    let body = match write {
+        Some(write) => Judged::new(body, parts.status, write).boxed_unsync(),
+        None => body.boxed_unsync(),
+    };
+    Some(Response::from_parts(parts, body))
 }
 
 /// Logs why the upstream gave no answer, where that is handled.

@@ -139,6 +139,16 @@ pub(super) fn read(status: StatusCode, body: &[u8]) -> Reading<'_> {
     }
 }
 
+/// Whether an answer to a write says clearly that nothing was written. A success of any form does not, and neither does an
+/// answer that cannot be understood or a server's failure: what became of the write is then not known.
+#[must_use]
+pub fn is_refusal(status: StatusCode, body: &[u8]) -> bool {
+    match read(status, body) {
+        Reading::Throttled | Reading::Unauthorized | Reading::Rejected => true,
+        Reading::Success(..) | Reading::Unavailable(_) | Reading::Invalid(_) => false,
+    }
+}
+
 /// What is left to go by when there is no envelope.
 fn by_status(status: StatusCode) -> Reading<'static> {
     match status.as_u16() {
@@ -252,6 +262,40 @@ mod tests {
         ];
         for (status, body, expected) in rows {
             assert_eq!(name(status, body), expected, "{status} {body}");
+        }
+    }
+
+    #[test]
+    fn a_write_was_refused_only_where_the_answer_says_so() {
+        let too_frequent = r#"{"code":"100500","errorCode":"100500","msg":"操作频繁,请稍后重试","data":null}"#;
+        let bad_token = r#"{"code":"100200","errorCode":"100200","msg":"token无效或已过期","data":null}"#;
+        let business = r#"{"code":"400003","errorCode":"400003","msg":"单次最多500条","data":null}"#;
+        let server = r#"{"code":"500","errorCode":"500","msg":"系统异常","data":null}"#;
+        let done = r#"{"code":"200","data":{"total":1},"errorCode":"0","msg":"操作成功"}"#;
+        let rows = [
+            (200, too_frequent, true),
+            (503, too_frequent, true),
+            (200, bad_token, true),
+            (200, business, true),
+            (500, business, true),
+            (400, "", true),
+            (401, "", true),
+            (413, "<html>", true),
+            (429, "", true),
+            (200, done, false),
+            (201, r#"{"code":"200"}"#, false),
+            (200, r#"{"code":"28930","data":[{}]}"#, false),
+            (204, "", false),
+            (200, "ok", false),
+            (200, server, false),
+            (500, server, false),
+            (502, "<html>", false),
+            (504, "", false),
+            (302, "", false),
+        ];
+        for (status, body, refused) in rows {
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert_eq!(is_refusal(status, body.as_bytes()), refused, "{status} {body}");
         }
     }
 

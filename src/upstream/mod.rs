@@ -13,7 +13,7 @@ use std::{path::PathBuf, time::Duration};
 
 use http::{HeaderName, Uri};
 
-pub use self::envelope::{DataForm, Spelling};
+pub use self::envelope::{DataForm, Spelling, is_refusal};
 
 /// How the upstream is reached.
 #[derive(Clone, PartialEq, Eq, Debug)]

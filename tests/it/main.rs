@@ -24,6 +24,8 @@ mod cancellation;
 mod simulation;
 // Passing through, beside lookups.
 mod passthrough;
+// Writes that pass through, and what is cached of what they change.
+mod writes;
 // What operators see.
 mod admin;
 // The questions that `probe` asks of each kind of upstream.

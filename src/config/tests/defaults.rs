@@ -57,6 +57,10 @@ fn leaves_of(text: &str) -> BTreeSet<String> {
     found
 }
 
+fn batch_add(path: &str) -> passthrough::Invalidate {
+    passthrough::Invalidate { path: path.to_owned(), items: "data".to_owned() }
+}
+
 #[test]
 fn every_default_is_the_contracts() {
     let seconds = Duration::from_secs;
@@ -103,7 +107,11 @@ fn every_default_is_the_contracts() {
                 stale_if_error: seconds(24 * 3600),
             },
         },
-        passthrough: passthrough::Config { enabled: true, allow: vec!["/".to_owned()] },
+        passthrough: passthrough::Config {
+            enabled: true,
+            allow: vec!["/".to_owned()],
+            invalidate: ["/audience/info/batchAdd", "/api/integrate/audience/info/batchAdd"].map(batch_add).into(),
+        },
         log: super::super::Log { format: LogFormat::Json, level: LevelFilter::INFO },
     };
     assert_eq!(config, expected);
@@ -121,7 +129,7 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 39, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 41, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]
@@ -154,6 +162,12 @@ fn the_resolved_text_reads_back_to_the_same_configuration() {
         [passthrough]
         enabled = false
         allow = ["/a", "/b/"]
+        [[passthrough.invalidate]]
+        path = "/Own/Write/"
+        items = "odd \"list\""
+        [[passthrough.invalidate]]
+        path = "/API/integrate/audience/info/batchAdd"
+        items = "customers"
         [[lookup]]
         path = "/api/audience/user/tag/batchlist"
         mixed_lists = "never"
@@ -209,4 +223,19 @@ fn lists_given_for_a_built_in_path_take_the_place_of_its_own() {
     let text = "[[lookup]]\nkey = [{ list = \"phoneList\", record = [\"phone\"], unique = true }]";
     let shape = accepted(text, &[]).lookups.remove(0).shape;
     assert_eq!((&*shape.path, shape.lists.len(), shape.lists[0].unique), ("/api/audience/detail", 1, true));
+}
+
+#[test]
+fn a_path_whose_writes_make_keys_old_joins_the_built_in_ones() {
+    let text = "[[passthrough.invalidate]]\npath = \"/own/\"\n[[passthrough.invalidate]]\npath = \"/audience/INFO/batchAdd\"\n\
+                items = \"list\"";
+    let paths = accepted(text, &[]).passthrough.invalidate.into_iter().map(|one| (one.path, one.items));
+    let expected =
+        [("/audience/INFO/batchAdd", "list"), ("/api/integrate/audience/info/batchAdd", "data"), ("/own", "data")];
+    assert_eq!(paths.collect::<Vec<_>>(), expected.map(|(path, items)| (path.to_owned(), items.to_owned())));
+    let env = [("GATEWAY_PASSTHROUGH__INVALIDATE__0__PATH", "/other")];
+    assert_eq!(accepted("", &env).passthrough.invalidate[2], batch_add("/other"));
+    // A lookup never passes through: there is nothing to watch.
+    let text = "[[lookup]]\npath = \"/audience/info/batchAdd\"\nkey = [{ list = \"a\", record = [\"b\"] }]";
+    assert_eq!(accepted(text, &[]).passthrough.invalidate, [batch_add("/api/integrate/audience/info/batchAdd")]);
 }

@@ -92,6 +92,24 @@ fn a_section_of_the_wrong_form_is_refused() {
         ("[passthrough]\nallow = \"/\"\n", "passthrough.allow: must be an array of strings"),
         ("[passthrough]\nallow = [\"/\", 5]\n", "passthrough.allow[1]: must be a string"),
         ("[passthrough]\nallow = [\"/\", \"a\"]\n", "passthrough.allow[1]: must start with /"),
+        ("[[passthrough.invalidate]]\n", "passthrough.invalidate[0].path: is required"),
+        ("[[passthrough.invalidate]]\npath = \"a\"\n", "passthrough.invalidate[0].path: must start with /"),
+        (
+            "[[passthrough.invalidate]]\npath = \"/a\"\nitems = \"\"\n",
+            "passthrough.invalidate[0].items: must not be empty",
+        ),
+        (
+            "[[passthrough.invalidate]]\npath = \"/API/audience/detail/\"\n",
+            "passthrough.invalidate[0].path: is the path of a lookup, which never passes through",
+        ),
+        (
+            "[[passthrough.invalidate]]\npath = \"/api/open/api/audience/detail\"\n",
+            "passthrough.invalidate[0].path: is the path of a lookup, which never passes through",
+        ),
+        (
+            "passthrough.invalidate = [{ path = \"/a\" }, { path = \"/A/\" }]\n",
+            "passthrough.invalidate[1].path: is the path of passthrough.invalidate[0].path too",
+        ),
     ]);
 }
 

@@ -6,6 +6,7 @@ mod answers;
 mod faults;
 mod requests;
 mod streams;
+mod writes;
 
 use std::{
     convert::Infallible,
@@ -14,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Uri};
+use http::{HeaderName, Request, Uri};
 use hyper::body::Incoming;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -23,11 +24,13 @@ use tokio::{
 };
 use tower::service_fn;
 
-use super::{Config, Passthrough, Timeouts};
+use super::{Cached, Config, Invalidate, Passthrough, Timeouts};
 use crate::{
+    cache::{self, Cache, Policy},
     metrics::Metrics,
     route::Path,
     server::{self, duplex::Connector},
+    shape::Shape,
     simulator::{self, Simulator},
     upstream::{
         self,
@@ -38,6 +41,7 @@ use crate::{
 
 const BASE: &str = "/api/open";
 const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
 const TIMEOUTS: Timeouts = Timeouts { caller: Duration::from_secs(30), upstream: Duration::from_secs(10) };
 /// What one direction of a stream holds.
 const PIPE: usize = 64 << 10;
@@ -97,7 +101,8 @@ impl Fixture {
         let metrics = Metrics::new();
         let wire = Wire { upstream, tasks: Mutex::default() };
         let client = Client::new(upstream_config(), Arc::new(wire));
-        let passthrough = Arc::new(Passthrough::new(config, client, TIMEOUTS, metrics.passthrough()));
+        let cached = cached(&metrics);
+        let passthrough = Arc::new(Passthrough::new(config, (client, TIMEOUTS), metrics.passthrough(), cached));
         let service = service_fn(move |request: Request<Incoming>| {
             let passthrough = Arc::clone(&passthrough);
             let path = Path::normalise(request.uri().path(), BASE).expect("these paths are safe");
@@ -134,7 +139,19 @@ impl Fixture {
 }
 
 fn everything() -> Config {
-    Config { enabled: true, allow: vec!["/".to_owned()] }
+    Config { enabled: true, allow: vec!["/".to_owned()], invalidate: Invalidate::built_in() }
+}
+
+/// What writes would make old: an empty cache.
+fn cached(metrics: &Metrics) -> Cached {
+    let policy = Policy { ttl: HOUR, negative_ttl: HOUR, stale_while_revalidate: HOUR, stale_if_error: HOUR };
+    Cached {
+        cache: Arc::new(Cache::new(&cache::Config { capacity: 1 << 20, policy }, metrics.cache())),
+        shapes: vec![Arc::new(Shape::audience_detail())],
+        credential: vec![HeaderName::from_static("x-token")],
+        max_body: 1 << 10,
+        metrics: metrics.invalidation(),
+    }
 }
 
 fn simulated() -> Upstream {

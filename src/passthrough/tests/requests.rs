@@ -111,7 +111,7 @@ async fn trailers_pass_in_both_directions() {
 #[tokio::test(start_paused = true)]
 async fn only_what_is_allowed_passes() {
     let allow = ["/ECHO/x/", "/bytes"].map(ToOwned::to_owned).to_vec();
-    let fixture = Fixture::with(&Config { enabled: true, allow: allow.clone() }, Some(simulated()));
+    let fixture = Fixture::with(&Config { allow: allow.clone(), ..everything() }, Some(simulated()));
     for path in ["/echo/x", "/api/open/echo/%78/y", "/Echo//x/", "/bytes?n=1", "/slow/../bytes"] {
         assert_eq!(status(&fixture.get(path).await), "200", "{path}");
     }
@@ -122,7 +122,7 @@ async fn only_what_is_allowed_passes() {
     }
     assert_eq!((fixture.counted("200"), fixture.counted("404")), (5, 6));
 
-    let fixture = Fixture::with(&Config { enabled: false, allow }, Some(simulated()));
+    let fixture = Fixture::with(&Config { enabled: false, allow, ..everything() }, Some(simulated()));
     assert_eq!(status(&fixture.get("/echo/x").await), "404");
 }
 
@@ -130,7 +130,8 @@ async fn only_what_is_allowed_passes() {
 async fn a_connect_is_not_found_and_a_trace_passes() {
     let client =
         Client::new(upstream_config(), Arc::new(Wire { upstream: Some(simulated()), tasks: Mutex::default() }));
-    let passthrough = Passthrough::new(&everything(), client, TIMEOUTS, Metrics::new().passthrough());
+    let metrics = Metrics::new();
+    let passthrough = Passthrough::new(&everything(), (client, TIMEOUTS), metrics.passthrough(), cached(&metrics));
     for (method, status) in [(http::Method::CONNECT, 404), (http::Method::TRACE, 200)] {
         let mut request = Request::new(http_body_util::Empty::new());
         *request.method_mut() = method;

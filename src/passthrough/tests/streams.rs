@@ -99,7 +99,8 @@ fn watched(answer: &'static str) -> (Passthrough, oneshot::Receiver<()>) {
         });
     });
     let client = Client::new(upstream_config(), Arc::new(Wire { upstream: Some(upstream), tasks: Mutex::default() }));
-    (Passthrough::new(&everything(), client, TIMEOUTS, Metrics::new().passthrough()), ended)
+    let metrics = Metrics::new();
+    (Passthrough::new(&everything(), (client, TIMEOUTS), metrics.passthrough(), cached(&metrics)), ended)
 }
 
 fn path() -> Path {

@@ -115,3 +115,12 @@ fn the_bytes_of_a_record_are_kept() {
     let success = answered(&[(0, "1")], &[record]);
     assert_eq!(&*success.records[0].json, record.as_bytes());
 }
+
+#[test]
+fn an_object_of_no_answer_is_read_for_what_it_carries() {
+    let carried = |text: &str| carried_by(&Shape::audience_detail(), serde_json::from_str(text).expect("JSON"));
+    let item = r#"{"audienceUserId":"7","phone":"13","phoneList":[{"phone":"14"}],"thirdId":"","openid":"o"}"#;
+    assert!(carried(item) == Some(vec![id(0, "7"), id(2, "13"), id(2, "14")]));
+    assert!(carried("{}") == Some(vec![]));
+    assert!(carried("[7]").is_none() && carried("null").is_none());
+}

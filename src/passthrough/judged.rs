@@ -1,0 +1,129 @@
+//! The answer to a write: held back until it is known what became of the write.
+//!
+//! An envelope is a few hundred bytes, and what it says stands at any place of it. So up to [`HELD`] bytes wait for the
+//! end of the answer; then the write is settled, and only then does the caller get to see what was held. An answer that
+//! is longer is judged by its status alone, and streamed from there on; so is one that is compressed, once it has ended.
+
+use std::{
+    collections::VecDeque,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http::StatusCode;
+use hyper::body::{Body, Frame, SizeHint};
+use tower::BoxError;
+
+use super::write::Write;
+
+/// Bytes that are held back: the ids of the 500 customers that one write may import take a sixth of it.
+pub(super) const HELD: usize = 64 << 10;
+
+/// The body of a write's answer.
+pub(super) struct Judged<B> {
+    body: B,
+    status: StatusCode,
+    /// Until it is settled.
+    write: Option<Write>,
+    /// What the caller has not got yet.
+    held: VecDeque<Frame<Bytes>>,
+    /// Bytes in it.
+    held_bytes: usize,
+    end: End,
+}
+
+/// What follows what is held.
+enum End {
+    /// The rest of the body.
+    Open,
+    /// Nothing.
+    Reached,
+    /// The body broke off.
+    Broken(Option<BoxError>),
+}
+
+impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Judged<B> {
+    pub(super) fn new(body: B, status: StatusCode, write: Write) -> Self {
+        let mut judged =
+            Self { body, status, write: Some(write), held: VecDeque::new(), held_bytes: 0, end: End::Open };
+        if judged.body.is_end_stream() {
+            // The caller sees the end with the head.
+            judged.settle();
+        }
+        judged
+    }
+
+    /// Reads on until the write is settled.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.write.is_some() {
+            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+                Some(Ok(frame)) => {
+                    self.held_bytes += bytes(&frame);
+                    self.held.push_back(frame);
+                    if self.body.is_end_stream() || self.held_bytes > HELD {
+                        self.settle();
+                    }
+                }
+                Some(Err(error)) => {
+                    self.end = End::Broken(Some(error));
+                    // Nobody knows what became of it.
+                    self.write = None;
+                }
+                None => {
+                    self.end = End::Reached;
+                    self.settle();
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    fn settle(&mut self) {
+        let Some(write) = self.write.take() else { return };
+        let known = if self.held_bytes > HELD { &VecDeque::new() } else { &self.held };
+        let pieces: Vec<&[u8]> = known.iter().filter_map(Frame::data_ref).map(|piece| &**piece).collect();
+        write.answered(self.status, &pieces.concat());
+    }
+}
+
+impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for Judged<B> {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        ready!(self.poll_settled(cx));
+        if let Some(frame) = self.held.pop_front() {
+            self.held_bytes -= bytes(&frame);
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match &mut self.end {
+            End::Open => Pin::new(&mut self.body).poll_frame(cx),
+            End::Reached => Poll::Ready(None),
+            End::Broken(error) => Poll::Ready(error.take().map(Err)),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let over = match &self.end {
+            End::Open => self.body.is_end_stream(),
+            End::Reached => true,
+            End::Broken(error) => error.is_none(),
+        };
+        self.write.is_none() && self.held.is_empty() && over
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (held, rest) = (self.held_bytes as u64, self.body.size_hint());
+        let mut whole = SizeHint::new();
+        whole.set_lower(rest.lower().saturating_add(held));
+        if let Some(upper) = rest.upper() {
+            whole.set_upper(upper.saturating_add(held));
+        }
+        whole
+    }
+}
+
+fn bytes(frame: &Frame<Bytes>) -> usize {
+    frame.data_ref().map_or(0, Bytes::len)
+}

@@ -1,0 +1,157 @@
+//! One write on its way, from its head until it is known what became of it.
+//!
+//! - **It is settled once**, when it is dropped; and before the caller can see the end of its answer
+//!   ([`Judged`](super::judged::Judged)), so that the caller's next lookup sees the change.
+//! - **Only what certainly did not happen makes nothing old**: the upstream refused it, or it was never sent. Where nobody
+//!   knows, because the caller left, the answer broke off or the upstream failed, it counts as done.
+//! - **What it names** stands in a copy of its body ([`Transcript`]). A body that is too large for a copy, or cannot be
+//!   read, makes nothing old, and a metric and a line in the log say so.
+
+use std::{collections::HashMap, sync::Arc};
+
+use http::{HeaderName, HeaderValue, StatusCode};
+use http_body_util::BodyExt;
+use serde_json::value::RawValue;
+
+use super::{
+    Body,
+    invalidate::Cached,
+    tee::{Tee, TooLarge, Transcript},
+};
+use crate::{
+    cache::Whose,
+    clock::{self, Instant},
+    metrics::WriteOutcome,
+    upstream::{self, wire},
+};
+
+/// One write under way.
+pub(super) struct Write {
+    cached: Arc<Cached>,
+    credential: Vec<(HeaderName, HeaderValue)>,
+    /// The member of the body that holds the items.
+    items: Arc<str>,
+    /// The copy of the body; none when that is compressed.
+    copy: Option<Transcript>,
+    fate: Fate,
+}
+
+/// What is known of a write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// Nothing; if something of it was sent, it may have happened.
+    Open,
+    /// It was answered, and not with a refusal.
+    Answered,
+    /// It did not happen.
+    Failed,
+}
+
+impl Write {
+    pub(super) fn new(
+        cached: Arc<Cached>,
+        credential: Vec<(HeaderName, HeaderValue)>,
+        items: Arc<str>,
+        copy: Option<Transcript>,
+    ) -> Self {
+        Self { cached, credential, items, copy, fate: Fate::Open }
+    }
+
+    /// Its body, of which a copy is made as it passes.
+    pub(super) fn copied(&self, body: Body) -> Body {
+        match &self.copy {
+            Some(copy) => Tee::new(body, copy.clone()).boxed_unsync(),
+            None => body,
+        }
+    }
+
+    /// It was answered with this status, and with this body if all of it is known.
+    pub(super) fn answered(mut self, status: StatusCode, body: &[u8]) {
+        // Open => Failed | Answered
+        self.fate = if upstream::is_refusal(status, body) { Fate::Failed } else { Fate::Answered };
+    }
+
+    /// It was never sent.
+    pub(super) fn not_sent(mut self) {
+        // Open => Failed
+        self.fate = Fate::Failed;
+    }
+
+    /// Makes old what it names.
+    fn settle(&self, now: Instant) -> WriteOutcome {
+        if self.fate == Fate::Failed {
+            return WriteOutcome::NotApplied;
+        }
+        let Some(copy) = &self.copy else { return WriteOutcome::Unreadable };
+        let body = match copy.take() {
+            Ok(body) => body,
+            Err(TooLarge) => return WriteOutcome::TooLarge,
+        };
+        if body.is_empty() && self.fate == Fate::Open {
+            // Nothing of the body was taken: it was not sent.
+            return WriteOutcome::NotApplied;
+        }
+        // Of a body that broke off nothing can be read: JSON has its last brace at its end.
+        let Some(items) = items(&body, &self.items) else { return WriteOutcome::Unreadable };
+        for (lookup, shape) in (0..=u8::MAX).zip(&self.cached.shapes) {
+            let ids: Vec<_> = items.iter().filter_map(|item| wire::carried_by(shape, item)).flatten().collect();
+            if !ids.is_empty() {
+                let whose = Whose::Credentials(&self.credential);
+                let forgotten = self.cached.cache.forget((lookup, shape), whose, &ids, now);
+                self.cached.metrics.keys.inc_by(u64::try_from(forgotten.keys).unwrap_or(u64::MAX));
+            }
+        }
+        WriteOutcome::Applied
+    }
+}
+
+impl Drop for Write {
+    fn drop(&mut self) {
+        let outcome = self.settle(clock::now());
+        self.cached.metrics.outcome(outcome);
+        if matches!(outcome, WriteOutcome::TooLarge | WriteOutcome::Unreadable) {
+            let reason = outcome.as_str();
+            tracing::warn!(reason, "a write was not read: what it changed stays cached until it is too old");
+        }
+    }
+}
+
+/// The objects in a body's list; nothing where it has no list of objects.
+fn items<'a>(body: &'a [u8], member: &str) -> Option<Vec<&'a RawValue>> {
+    let members: HashMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
+    let mut items: Vec<&RawValue> = serde_json::from_str(members.get(member)?.get()).ok()?;
+    let is_empty = items.is_empty();
+    items.retain(|item| item.get().starts_with('{'));
+    (is_empty || !items.is_empty()).then_some(items)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_are_the_objects_of_a_list() {
+        let read = |body: &str| {
+            let items = items(body.as_bytes(), "data")?;
+            Some(items.into_iter().map(RawValue::get).collect::<Vec<_>>().join(" "))
+        };
+        let some = |text: &str| Some(text.to_owned());
+        assert_eq!(read(r#"{"publicParams":{"data":[]},"data":[{"a":1}, 7, null,{ }]}"#), some(r#"{"a":1} { }"#));
+        assert_eq!(read(r#"{"\u0064ata":[{"a":"1"}]}"#), some(r#"{"a":"1"}"#));
+        assert_eq!(read(r#"{"data":[]}"#), some(""));
+        for body in [
+            "",
+            "{}",
+            "[{}]",
+            "data=1",
+            r#"{"data":{}}"#,
+            r#"{"data":null}"#,
+            r#"{"data":[7]}"#,
+            r#"{"data":[{"a":1}]"#,
+            r#"{"data":[{"a":1}]}}"#,
+        ] {
+            assert_eq!(read(body), None, "{body}");
+        }
+        assert!(items(b"{\"data\":[{\"a\":\"\xff\"}]}", "data").is_none());
+    }
+}
