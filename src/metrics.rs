@@ -13,7 +13,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-pub use self::labels::{KEY_RESULTS, KeyResult, Outcome, Refresh};
+pub use self::labels::{EventOutcome, KEY_RESULTS, KeyResult, Outcome, Refresh};
 
 /// The statuses that have a series of their own; any other is counted as `other`, so that an odd upstream cannot make
 /// series without end.
@@ -80,6 +80,21 @@ impl LookupMetrics {
 pub struct CacheMetrics {
     /// Residents that the byte limit pushed out.
     pub evicted_for_size: IntCounter,
+}
+
+/// The handles of what operators and the upstream's events change.
+#[derive(Clone)]
+pub struct AdminMetrics {
+    events: [IntCounter; EventOutcome::ALL.len()],
+    /// Cached keys that a purge forgot.
+    pub purged_keys: IntCounter,
+}
+
+impl AdminMetrics {
+    /// Counts one event.
+    pub fn event(&self, outcome: EventOutcome) {
+        self.events[outcome as usize].inc();
+    }
 }
 
 /// The handles of the dispatcher of one lookup path.
@@ -152,6 +167,8 @@ pub struct Metrics {
     coalesced: IntCounter,
     refreshed: IntCounterVec,
     passthrough: IntCounterVec,
+    events: IntCounterVec,
+    purged_keys: IntCounter,
     cache_entries: IntGauge,
     cache_bytes: IntGauge,
     queue_keys: IntGaugeVec,
@@ -202,6 +219,8 @@ impl Metrics {
             coalesced: make.counter("coalesced_keys_total", "Keys that were already under way for somebody else."),
             refreshed: make.counters("refreshed_keys_total", "Keys refreshed without a caller waiting.", &["how"]),
             passthrough: make.counters("passthrough_requests_total", "Requests passed through.", &["status"]),
+            events: make.counters("events_total", "Events that the upstream pushed.", &["outcome"]),
+            purged_keys: make.counter("purged_keys_total", "Cached keys that a purge forgot."),
             cache_entries: make.gauge("cache_entries", "Keys that can be answered from the cache."),
             cache_bytes: make.gauge("cache_bytes", "Bytes of records and their overhead."),
             queue_keys: make.gauges("queue_keys", "Keys in the queue.", &["class"]),
@@ -264,6 +283,15 @@ impl Metrics {
     #[must_use]
     pub fn passthrough(&self) -> StatusCounters {
         StatusCounters::new(|status| self.passthrough.with_label_values(&[status]))
+    }
+
+    /// The handles of what operators and the upstream's events change.
+    #[must_use]
+    pub fn admin(&self) -> AdminMetrics {
+        AdminMetrics {
+            events: EventOutcome::ALL.map(|outcome| self.events.with_label_values(&[outcome.as_str()])),
+            purged_keys: self.purged_keys.clone(),
+        }
     }
 
     /// The text of a scrape, with the gauges set to what was just read.

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::harness::{App, DETAIL, Setup, all};
 
 /// The contract's list of metrics: each name without its prefix, and its labels. All of them are built.
-const METRICS: [(&str, &[&str]); 20] = [
+const METRICS: [(&str, &[&str]); 22] = [
     ("requests_total", &["route", "status"]),
     ("request_duration_seconds", &["route"]),
     ("lookup_keys_total", &["kind", "result"]),
@@ -29,6 +29,8 @@ const METRICS: [(&str, &[&str]); 20] = [
     ("coalesced_keys_total", &[]),
     ("refreshed_keys_total", &["how"]),
     ("passthrough_requests_total", &["status"]),
+    ("events_total", &["outcome"]),
+    ("purged_keys_total", &[]),
     ("build_info", &["version", "revision"]),
 ];
 
