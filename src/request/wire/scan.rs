@@ -10,7 +10,8 @@ use serde_json::value::RawValue;
 
 use crate::request::canonical::Unfit;
 
-/// A place in valid JSON text.
+/// A place in valid JSON text; a copy goes its own way.
+#[derive(Clone, Copy)]
 pub(in crate::request) struct Scanner<'a> {
     text: &'a str,
     at: usize,
