@@ -255,7 +255,7 @@ impl<W> Queue<W> {
             let waiters = entry.later;
             self.enqueue(key.clone(), Entry { waiters, keep: entry.keep, ..Entry::new(entry.need, since) }, now);
         } else if outdated && entry.again {
-            // InFlight => Queued, because a stale answer of it was given.
+            // InFlight => Queued, because a stale answer of it was given, or its customer has changed.
             self.enqueue(key.clone(), Entry { keep: true, ..Entry::new(entry.need, now) }, now);
             self.set_background(key, Background::Refresh, now);
         }
