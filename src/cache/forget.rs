@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{Answer, Cache, Whose};
+use super::{Answer, Cache, Whose, resident::Resident};
 use crate::{
     clock::Instant,
     key::{Id, Key},
@@ -44,6 +44,17 @@ impl Cache {
         }
         self.residents.run_pending_tasks();
         forgetting.forgotten
+    }
+
+    /// The ids under which a lookup path holds what carries one of these ids, in any scope, though nobody may have asked for
+    /// it by them: two customers may share a phone, so a record does not answer for the phones that it carries. Looks at
+    /// everything that is held.
+    #[must_use]
+    pub fn carriers(&self, lookup: u8, ids: &HashSet<Id>) -> Vec<Id> {
+        let carries =
+            |resident: &Resident| resident.records().iter().any(|record| record.ids.iter().any(|id| ids.contains(id)));
+        let held = self.residents.iter().filter(|(key, resident)| key.scope.lookup == lookup && carries(resident));
+        held.map(|(key, _)| key.id.clone()).collect()
     }
 
     /// Forgets everything. What was asked for before `now` does not bring anything back.

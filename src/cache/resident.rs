@@ -30,6 +30,14 @@ impl Resident {
         }
     }
 
+    /// The customers in it.
+    pub(super) fn records(&self) -> &[Arc<Record>] {
+        match self {
+            Self::Customer(record) => std::slice::from_ref(record),
+            Self::Answer(answer) => &answer.records,
+        }
+    }
+
     /// When it was asked for.
     pub(super) fn fetched_at(&self) -> Instant {
         match self {
