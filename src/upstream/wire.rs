@@ -115,6 +115,12 @@ pub fn carried(shape: &Shape, status: StatusCode, body: &[u8]) -> Option<Vec<Car
     records.iter().map(carried).collect()
 }
 
+/// The ids that an object of a lookup's shape carries: an item of a write, or an event; nothing where it is no object.
+#[must_use]
+pub fn carried_by(shape: &Shape, json: &RawValue) -> Option<Vec<Id>> {
+    ids_of(shape, json).map(|(ids, _)| ids)
+}
+
 fn attribute(shape: &Shape, asked: &[Id], data: &[&RawValue]) -> Option<Success> {
     let positions: HashMap<&Id, usize> = asked.iter().enumerate().map(|(position, id)| (id, position)).collect();
     let mut success = Success {

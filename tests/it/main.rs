@@ -26,6 +26,10 @@ mod simulation;
 mod passthrough;
 // What operators see.
 mod admin;
+// Customers who are erased.
+mod purge;
+// Customers of whom the upstream says that they have changed.
+mod events;
 // The questions that `probe` asks of each kind of upstream.
 mod probe;
 // Draining.
