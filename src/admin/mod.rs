@@ -19,7 +19,7 @@ use http::{
     header::{ALLOW, CONTENT_TYPE},
 };
 use hyper::body::Body;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tower::BoxError;
 
 pub use self::readiness::{Phase, Readiness};
@@ -119,8 +119,7 @@ impl Admin {
 
 /// The envelope of an order that was carried out.
 fn success(data: &Value) -> Response<Bytes> {
-    let envelope = json!({ "code": "200", "errorCode": "SUCCESS", "msg": "ok", "data": data });
-    text(StatusCode::OK, JSON, envelope.to_string())
+    text(StatusCode::OK, JSON, format!(r#"{{"code":"200","errorCode":"SUCCESS","msg":"ok","data":{data}}}"#))
 }
 
 fn text(status: StatusCode, media_type: HeaderValue, body: impl Into<Bytes>) -> Response<Bytes> {

@@ -26,7 +26,7 @@ fn event_of(app: &App, customer: u64) -> String {
 async fn push(app: &App, event: &str) {
     let reply = app.order("/events", event).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
-    assert_eq!(reply.text(), r#"{"code":"200","data":null,"errorCode":"SUCCESS","msg":"ok"}"#);
+    assert_eq!(reply.text(), r#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":null}"#);
     assert_eq!(reply.header("content-type"), "application/json; charset=utf-8");
 }
 

@@ -337,9 +337,16 @@ async fn a_purge_is_carried_out_while_draining() {
     app.finish().await;
 }
 
-/// In a random schedule: lookups of a few customers, two of whom share a phone, purges of one of them by any key, and
-/// just before each purge that customer changes upstream. Returns how many lookups were checked.
-async fn schedule(seed: u64) -> usize {
+/// What says that a customer is not to be given any more as it was.
+#[derive(Clone, Copy, Debug)]
+enum Order {
+    Purge,
+    Event,
+}
+
+/// A random schedule: lookups of a few customers, two of whom share a phone, and one order, for one of them by any key.
+/// Just before it that customer changes upstream. Returns how many lookups came after it.
+async fn schedule(order: Order, seed: u64) -> usize {
     let mut rng = Rng::with_seed(seed);
     let latency = Duration::from_millis(rng.u64(10..4000));
     let app = Setup::new()
@@ -347,54 +354,64 @@ async fn schedule(seed: u64) -> usize {
         .upstream(|upstream| upstream.latency = latency)
         .start();
     let customers = [2, 13, 50, 51];
-    let start = Instant::now();
-    let mut moment = |seconds: u64| start + Duration::from_millis(rng.u64(0..seconds * 1000));
-    let purge_at = moment(12);
-    let lookups: Vec<Instant> = (0..40).map(|_| moment(20)).collect();
-    let purged = customers[rng.usize(..customers.len())];
-    let way = {
-        let ways = app.ways(purged);
-        ways[rng.usize(..ways.len())].clone()
-    };
-    let callers = lookups.into_iter().map(|at| {
-        let ways = app.ways(customers[rng.usize(..customers.len())]);
-        let (body, caller) = (ways[rng.usize(..ways.len())].clone(), app.caller());
-        async move {
-            sleep_until(at).await;
-            (at, body.clone(), caller.lookup(body).await)
+    let meant = customers[rng.usize(..customers.len())];
+    let (start, within) =
+        (Instant::now(), |rng: &mut Rng, seconds: u64| Duration::from_millis(rng.u64(0..seconds * 1000)));
+    let order_at = start + within(&mut rng, 12);
+    let customer = app.simulator.customer(meant);
+    let id = customer.id.to_string();
+    let (path, body) = match (order, rng.bool()) {
+        (Order::Purge, _) => {
+            let mut ways = app.ways(meant);
+            ("/purge", ways.swap_remove(rng.usize(..ways.len())))
         }
-    });
-    let order = async {
-        sleep_until(purge_at).await;
-        app.simulator.touch(purged);
-        let reply = app.order("/purge", &way).await;
-        assert_eq!(reply.status, 200);
+        (Order::Event, true) => ("/events", format!(r#"{{"audienceUserId":{id}}}"#)),
+        (Order::Event, false) => ("/events", format!(r#"{{"thirdId":"{}"}}"#, customer.third_id.unwrap())),
+    };
+    let callers: Vec<_> = (0..40)
+        .map(|_| {
+            let at = start + within(&mut rng, 20);
+            let mut ways = app.ways(customers[rng.usize(..customers.len())]);
+            let (way, caller) = (ways.swap_remove(rng.usize(..ways.len())), app.caller());
+            async move {
+                sleep_until(at).await;
+                (at, way.clone(), caller.lookup(way).await)
+            }
+        })
+        .collect();
+    let old = app.simulator.expected("", "", "audienceUserIdList", &id);
+    let give = async {
+        sleep_until(order_at).await;
+        app.simulator.touch(meant);
+        assert_eq!(app.order(path, &body).await.status, 200);
         Instant::now()
     };
-    let id = app.simulator.customer(purged).id.to_string();
-    let old = app.simulator.expected("", "", "audienceUserIdList", &id);
-    let callers: Vec<_> = callers.collect();
-    let (replies, purged_at) = tokio::join!(all(callers), order);
-    let mut checked = 0;
-    for (at, body, reply) in replies.into_iter().filter(|(at, ..)| *at > purged_at) {
-        assert_eq!(reply.status, 200, "seed {seed}: {}", reply.text());
-        assert!(
-            !reply.records().contains(&old[0]),
-            "seed {seed}: {body} at {:?} gave what was purged by {way} at {:?}",
-            at - start,
-            purged_at - start
-        );
-        checked += 1;
+    let (replies, given_at) = tokio::join!(all(callers), give);
+    let mut after = 0;
+    for (at, way, reply) in replies.into_iter().filter(|(at, ..)| *at > given_at) {
+        let told = || format!("seed {seed}: {way} at {:?}, {path} {body} at {:?}", at - start, given_at - start);
+        assert_eq!(reply.status, 200, "{}: {}", told(), reply.text());
+        assert!(!reply.records().contains(&old[0]), "{}: what was fetched before", told());
+        after += 1;
     }
     app.finish().await;
-    checked
+    after
 }
 
 #[tokio::test(start_paused = true)]
 async fn in_any_interleaving_no_key_gives_what_was_fetched_before_a_purge() {
-    let mut checked = 0;
+    let mut after = 0;
     for seed in 0..150 {
-        checked += schedule(seed).await;
+        after += schedule(Order::Purge, seed).await;
     }
-    assert!(checked > 1500, "only {checked} lookups came after a purge");
+    assert!(after > 1500, "only {after} lookups came after a purge");
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_any_interleaving_no_key_gives_what_was_fetched_before_an_event() {
+    let mut after = 0;
+    for seed in 0..150 {
+        after += schedule(Order::Event, seed).await;
+    }
+    assert!(after > 1500, "only {after} lookups came after an event");
 }
