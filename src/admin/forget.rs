@@ -56,7 +56,7 @@ impl Admin {
 }
 
 /// Adds up what was forgotten of one path.
-pub(super) fn add(sum: &mut Forgotten, more: Forgotten) {
+fn add(sum: &mut Forgotten, more: Forgotten) {
     sum.keys += more.keys;
     sum.records += more.records;
     sum.held.extend(more.held);

@@ -18,7 +18,7 @@ use serde_json::json;
 use tower::BoxError;
 use tracing::info;
 
-use super::{Admin, Path, forget::Named, success};
+use super::{Admin, forget::Named, success};
 use crate::{
     clock::{self, Instant},
     error::Refusal,
@@ -69,8 +69,9 @@ impl Admin {
         let mut erased = Erased::default();
         let mut gone: Vec<HashSet<Id>> = named.iter().map(|ids| ids.iter().cloned().collect()).collect();
         let first = self.forget(named, now);
-        // Only now: no request that is under way can bring one more.
-        let carriers = self.paths.iter().zip(&gone).map(|(path, ids)| self.carriers(path, ids)).collect();
+        // Who carries a named id although nobody asked by it. Only now: no request that is under way can bring one more.
+        let carriers =
+            self.paths.iter().zip(&gone).map(|(path, ids)| self.cache.carriers(path.position, ids)).collect();
         let second = self.forget(carriers, now);
         let forgotten = first.into_iter().zip(second);
         for ((path, gone), (one, two)) in self.paths.iter().zip(&mut gone).zip(forgotten) {
@@ -81,11 +82,5 @@ impl Admin {
             path.dispatch.erase(|key| gone.contains(&key.id));
         }
         erased
-    }
-
-    /// The customers who carry one of these ids although nobody has asked for them by it.
-    fn carriers(&self, path: &Path, ids: &HashSet<Id>) -> Vec<Id> {
-        let shared = |id: &Id| !path.shape.list(id.kind).unique;
-        if ids.iter().any(shared) { self.cache.carriers(path.position, ids) } else { Vec::new() }
     }
 }

@@ -53,6 +53,9 @@ impl Cache {
     pub fn carriers(&self, lookup: u8, ids: &HashSet<Id>) -> Vec<Id> {
         let carries =
             |resident: &Resident| resident.records().iter().any(|record| record.ids.iter().any(|id| ids.contains(id)));
+        if ids.is_empty() {
+            return Vec::new();
+        }
         let held = self.residents.iter().filter(|(key, resident)| key.scope.lookup == lookup && carries(resident));
         held.map(|(key, _)| key.id.clone()).collect()
     }

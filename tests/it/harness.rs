@@ -325,6 +325,11 @@ impl App {
         call(&self.operators, request(method, path, "", &[])).await
     }
 
+    /// A connection for an operator who speaks HTTP by hand.
+    pub async fn connect_operator(&self) -> DuplexStream {
+        self.operators.connect(BUFFER).await.expect("the admin listener listens")
+    }
+
     /// Sends the admin listener an order.
     pub async fn order(&self, path: &str, body: &str) -> Reply {
         self.order_with(Method::POST, path, body, &[("content-type", "application/json")]).await

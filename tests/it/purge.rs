@@ -5,11 +5,12 @@ use std::time::Duration;
 use fastrand::Rng;
 use http::Method;
 use tokio::{
+    io::AsyncWriteExt as _,
     task::JoinSet,
     time::{Instant, sleep, sleep_until},
 };
 
-use crate::harness::{App, Reply, Setup, all};
+use crate::harness::{App, Reply, Setup, all, read_reply};
 
 /// The tag lookup below the base URL.
 const TAGS: &str = "/api/audience/user/tag/batchlist";
@@ -234,6 +235,38 @@ async fn what_cannot_be_a_purge_is_refused_like_a_lookup_and_forgets_nothing() {
     assert_eq!(cached(&app, 2).await, app.ways(2));
     let reply = app.order_with(Method::POST, "/purge", way, &[]).await;
     assert_eq!(counts(&reply).1, 1, "a body without a type is taken for JSON");
+    app.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_order_that_does_not_arrive_is_given_up_and_forgets_nothing() {
+    for path in ["/purge", "/events"] {
+        let app = Setup::new().config("server.header_timeout = \"2s\"").start();
+        load(&app, 2).await;
+        let way = &app.ways(2)[0];
+        let mut io = app.connect_operator().await;
+        // One byte less than it says.
+        let head = format!("POST {path} HTTP/1.1\r\nhost: gateway\r\ncontent-length: {}\r\n\r\n", way.len());
+        io.write_all(format!("{head}{}", &way[..way.len() - 1]).as_bytes()).await.unwrap();
+        let began = Instant::now();
+        let reply = read_reply(&mut io).await;
+        assert_eq!((reply.status.as_u16(), reply.error_code().as_str()), (408, "REQUEST_TIMEOUT"), "{path}");
+        assert!(began.elapsed() < Duration::from_secs(5), "{path}: {:?}", began.elapsed());
+        assert_eq!(cached(&app, 2).await, app.ways(2));
+        app.finish().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_customer_without_an_identity_is_purged_by_any_phone_it_carries() {
+    let phones = "[[lookup]]\n[[lookup.key]]\nlist = \"phoneList\"\nrecord = [\"phone\", \"phoneList[].phone\"]";
+    let app = Setup::new().config(phones).start();
+    let ways = app.ways(13);
+    let [.., one, other] = &ways[..] else { panic!("it has two phones") };
+    app.lookup(one).await;
+    assert!(app.is_cached(one, &[]).await);
+    assert_eq!(purge(&app, other).await, (1, 1));
+    assert!(!app.is_cached(one, &[]).await);
     app.finish().await;
 }
 
