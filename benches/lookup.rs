@@ -17,10 +17,10 @@ use audience_gateway::{
     lookup::{
         directives::{CacheDirectives, Use},
         encode::encode,
-        wire::{Decoded, decode},
     },
     metrics::Metrics,
     record::Record,
+    request::wire::{Decoded, decode},
     shape::Shape,
     simulator::{self, Simulator},
     upstream::{

@@ -28,7 +28,7 @@ pub enum Refusal {
     UnsafePath(&'static str),
     /// Nothing is served at this path.
     NotFound,
-    /// A lookup path was asked with another method than POST.
+    /// A path that takes a POST was asked with another method.
     MethodNotAllowed,
     /// The request, its head or its body, did not arrive in time.
     RequestTimeout,
@@ -96,7 +96,7 @@ impl Refusal {
             Self::InvalidRequest(sentence) => sentence.clone(),
             Self::UnsafePath(sentence) => Cow::Borrowed(sentence),
             Self::NotFound => Cow::Borrowed("nothing is served at this path"),
-            Self::MethodNotAllowed => Cow::Borrowed("a lookup is a POST"),
+            Self::MethodNotAllowed => Cow::Borrowed("this path takes a POST"),
             Self::RequestTimeout => Cow::Borrowed("the request did not arrive in time"),
             Self::BodyTooLarge(limit) => Cow::Owned(format!("the body is over the limit of {limit} bytes")),
             Self::UnsupportedMediaType => Cow::Borrowed("the body must be application/json"),

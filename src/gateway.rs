@@ -16,15 +16,16 @@ use tower::{BoxError, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLaye
 use tracing::info;
 
 use crate::{
-    admin::{Admin, Phase, Queue, Readiness},
+    admin::{self, Admin, Phase, Readiness},
     cache::Cache,
     clock,
     config::Config,
     dispatch::{self, Client, Fleet, Recruit, Worker},
     error::Refusal,
-    lookup::{Limits, Lookup},
+    lookup::Lookup,
     metrics::{Metrics, RouteMetrics},
     passthrough::{self, Passthrough},
+    request::Limits,
     route::{Route, Router},
     server::{Listener, Peer, Server},
     shape::Shape,
@@ -70,20 +71,27 @@ impl Gateway {
         let paths = config.lookups.iter().map(|lookup| &lookup.shape.path);
         let router = Router::new(config.upstream.base_url.path(), paths)?;
         let mut lookups = Vec::new();
-        let mut queues = Vec::new();
+        let mut admin_paths = Vec::new();
+        let limits = Limits { max: config.server.max_body, timeout: config.server.limits.header_timeout };
         for (position, built) in (0..=u8::MAX).zip(&config.lookups) {
             let path = &built.shape.path;
             let shape = Arc::new(built.shape.clone());
             let recruit =
                 recruiter(built.dispatch.clone(), client.clone(), Arc::clone(&shape), Arc::clone(&cache), &metrics);
             let fleet = Arc::new(Fleet::new(built.dispatch.limit_per, recruit, clock::now()));
-            queues.push(Queue { path: path.clone(), dispatch: Arc::clone(&fleet), config: built.dispatch.clone() });
+            admin_paths.push(admin::Path {
+                position,
+                shape: Arc::clone(&shape),
+                max_keys: built.lookup.max_keys_per_request,
+                dispatch: Arc::clone(&fleet),
+                config: built.dispatch.clone(),
+            });
             let lookup = Lookup {
                 position,
                 metrics: metrics.lookup(shape.lists.iter().map(|list| list.kind.as_str())),
                 shape,
                 config: built.lookup.clone(),
-                limits: Limits { max: config.server.max_body, timeout: config.server.limits.header_timeout },
+                limits: limits.clone(),
                 credential: config.upstream.forward_headers.clone(),
                 cache: Arc::clone(&cache),
                 dispatch: fleet,
@@ -108,14 +116,16 @@ impl Gateway {
             router,
             passed: metrics.route("passthrough"),
             passthrough,
-            dispatchers: queues.iter().map(|queue| Arc::clone(&queue.dispatch)).collect(),
+            dispatchers: admin_paths.iter().map(|path| Arc::clone(&path.dispatch)).collect(),
             lookups,
         };
         let admin = Admin {
+            counters: metrics.admin(),
             metrics,
             cache,
             capacity: config.cache.capacity,
-            queues,
+            paths: admin_paths,
+            limits,
             readiness: Arc::clone(&readiness),
             server: server.stats(),
             started: clock::now(),
@@ -132,8 +142,8 @@ impl Gateway {
         let Self { edge, admin: operators, readiness, server, config } = self;
         let limits = crate::server::Config { max_connections: ADMIN_CONNECTIONS, ..config.server.limits.clone() };
         let answer = service_fn(move |request| {
-            let response = operators.handle(&request);
-            async move { Ok::<_, Infallible>(response.map(Full::new)) }
+            let operators = Arc::clone(&operators);
+            async move { Ok::<_, Infallible>(operators.handle(request).await.map(Full::new)) }
         });
         let mut tasks = JoinSet::new();
         // It answers to the very end: that the gateway drains is read here.

@@ -22,6 +22,7 @@ pub mod record;
 pub mod shape;
 
 pub mod metrics;
+pub mod request;
 pub mod route;
 pub mod server;
 pub mod simulator;

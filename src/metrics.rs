@@ -13,7 +13,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-pub use self::labels::{KEY_RESULTS, KeyResult, Outcome, Refresh, WriteOutcome};
+pub use self::labels::{EventOutcome, KEY_RESULTS, KeyResult, Outcome, Refresh, WriteOutcome};
 
 /// The statuses that have a series of their own; any other is counted as `other`, so that an odd upstream cannot make
 /// series without end.
@@ -97,6 +97,21 @@ impl InvalidationMetrics {
     }
 }
 
+/// The handles of what operators and the upstream's events change.
+#[derive(Clone)]
+pub struct AdminMetrics {
+    events: [IntCounter; EventOutcome::ALL.len()],
+    /// Cached keys that a purge forgot.
+    pub purged_keys: IntCounter,
+}
+
+impl AdminMetrics {
+    /// Counts one event.
+    pub fn event(&self, outcome: EventOutcome) {
+        self.events[outcome as usize].inc();
+    }
+}
+
 /// The handles of the dispatcher of one lookup path.
 #[derive(Clone)]
 pub struct DispatchMetrics {
@@ -169,6 +184,8 @@ pub struct Metrics {
     passthrough: IntCounterVec,
     invalidations: IntCounterVec,
     invalidated: IntCounter,
+    events: IntCounterVec,
+    purged_keys: IntCounter,
     cache_entries: IntGauge,
     cache_bytes: IntGauge,
     queue_keys: IntGaugeVec,
@@ -221,6 +238,8 @@ impl Metrics {
             passthrough: make.counters("passthrough_requests_total", "Requests passed through.", &["status"]),
             invalidations: make.counters("invalidations_total", "Writes passed through.", &["outcome"]),
             invalidated: make.counter("invalidated_keys_total", "Cached keys that writes made old."),
+            events: make.counters("events_total", "Events that the upstream pushed.", &["outcome"]),
+            purged_keys: make.counter("purged_keys_total", "Cached keys that a purge forgot."),
             cache_entries: make.gauge("cache_entries", "Keys that can be answered from the cache."),
             cache_bytes: make.gauge("cache_bytes", "Bytes of records and their overhead."),
             queue_keys: make.gauges("queue_keys", "Keys in the queue.", &["class"]),
@@ -291,6 +310,15 @@ impl Metrics {
         InvalidationMetrics {
             outcomes: WriteOutcome::ALL.map(|outcome| self.invalidations.with_label_values(&[outcome.as_str()])),
             keys: self.invalidated.clone(),
+        }
+    }
+
+    /// The handles of what operators and the upstream's events change.
+    #[must_use]
+    pub fn admin(&self) -> AdminMetrics {
+        AdminMetrics {
+            events: EventOutcome::ALL.map(|outcome| self.events.with_label_values(&[outcome.as_str()])),
+            purged_keys: self.purged_keys.clone(),
         }
     }
 

@@ -80,14 +80,11 @@ impl Bars {
         }
     }
 
-    /// Until when what is asked for these keys is outdated, if something is that was started then.
-    pub(super) fn since(&self, started: Instant, keys: impl Iterator<Item = Key>) -> Option<Instant> {
+    /// Whether what was asked for then is outdated for one of these keys.
+    pub(super) fn stand_against(&self, started: Instant, mut keys: impl Iterator<Item = Key>) -> bool {
         let state = self.lock();
-        if state.of_key.is_empty() && state.of_all.is_none() {
-            return None;
-        }
-        let of_keys = keys.filter_map(|key| state.of_key.get(&key).copied()).max();
-        of_keys.max(state.of_all).filter(|until| started <= *until)
+        state.of_all.is_some_and(|until| started <= until)
+            || !state.of_key.is_empty() && keys.any(|key| state.of_key.get(&key).is_some_and(|until| started <= *until))
     }
 
     /// For one step, which no panic interrupts.
@@ -114,8 +111,8 @@ mod tests {
         Key { scope, id: Id { kind: Kind(0), value: Value::Int(number) } }
     }
 
-    fn since(bars: &Bars, started: Instant, number: i64) -> Option<Instant> {
-        bars.since(started, [key(number)].into_iter())
+    fn is_barred(bars: &Bars, started: Instant, number: i64) -> bool {
+        bars.stand_against(started, [key(number)].into_iter())
     }
 
     #[tokio::test(start_paused = true)]
@@ -123,13 +120,13 @@ mod tests {
         let (bars, start) = (Bars::default(), crate::clock::now());
         let second = Duration::from_secs(1);
         bars.raise(|| key(1), start);
-        assert_eq!(since(&bars, start, 1), None, "nothing is under way");
+        assert!(!is_barred(&bars, start, 1), "nothing is under way");
         bars.open(start);
         bars.open(start + second * 3);
         bars.raise(|| key(1), start + second);
-        assert_eq!(since(&bars, start, 1), Some(start + second));
-        assert_eq!(since(&bars, start, 2), None);
-        assert_eq!(since(&bars, start + second * 3, 1), None, "it was started later");
+        assert!(is_barred(&bars, start, 1) && is_barred(&bars, start + second, 1));
+        assert!(!is_barred(&bars, start, 2));
+        assert!(!is_barred(&bars, start + second * 3, 1), "it was started later");
         bars.close(start);
         assert!(bars.lock().of_key.is_empty(), "what is under way was started later");
         bars.close(start + second * 3);
@@ -144,8 +141,8 @@ mod tests {
             bars.raise(|| key(number), start);
         }
         assert_eq!(bars.lock().of_key.len(), MAX_BARS);
-        assert_eq!(since(&bars, start, -1), Some(start));
+        assert!(is_barred(&bars, start, -1));
         bars.close(start);
-        assert_eq!(since(&bars, start, -1), None);
+        assert!(!is_barred(&bars, start, -1));
     }
 }

@@ -128,17 +128,15 @@ impl Answer {
 
     /// What it may be used for at `now`.
     ///
-    /// That a customer does not exist is never answered once it is stale: a customer who registers would be unknown for
-    /// an hour.
+    /// That a customer does not exist is not answered while it is revalidated: a customer who registers would be unknown
+    /// for an hour. While the upstream fails nobody registers there, and it is as good as any other stale answer.
     #[must_use]
     pub fn freshness(&self, policy: &Policy, now: Instant) -> Freshness {
         let age = self.age(now);
         let lifetime = self.lifetime(policy);
         if age < lifetime {
             Freshness::Fresh
-        } else if self.records.is_empty() {
-            Freshness::Expired
-        } else if age < lifetime + policy.stale_while_revalidate {
+        } else if !self.records.is_empty() && age < lifetime + policy.stale_while_revalidate {
             Freshness::Revalidate
         } else if age < lifetime + policy.stale_if_error {
             Freshness::IfError
@@ -150,8 +148,7 @@ impl Answer {
     /// Whether it may stand in for an answer that the upstream fails to give.
     #[must_use]
     pub fn usable_if_error(&self, policy: &Policy, now: Instant) -> bool {
-        let longest = if self.records.is_empty() { Duration::ZERO } else { policy.stale_if_error };
-        self.age(now) < self.lifetime(policy) + longest
+        self.age(now) < self.lifetime(policy) + policy.stale_if_error
     }
 }
 
@@ -194,12 +191,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn that_a_customer_does_not_exist_is_believed_for_negative_ttl_and_never_when_stale() {
+    async fn that_a_customer_does_not_exist_is_believed_for_negative_ttl_and_after_that_only_if_the_upstream_fails() {
         let start = crate::clock::now();
         let absent = answer(false, 0, start);
         assert_eq!(absent.freshness(&policy(), start + Duration::from_secs(59)), Freshness::Fresh);
-        assert_eq!(absent.freshness(&policy(), start + Duration::from_secs(60)), Freshness::Expired);
-        assert!(!absent.usable_if_error(&policy(), start + Duration::from_secs(60)));
+        assert_eq!(absent.freshness(&policy(), start + Duration::from_secs(60)), Freshness::IfError);
+        assert!(absent.usable_if_error(&policy(), start + Duration::from_secs(60)));
+        assert_eq!(absent.freshness(&policy(), start + Duration::from_secs(86_460)), Freshness::Expired);
     }
 
     #[tokio::test(start_paused = true)]

@@ -48,8 +48,9 @@ pub struct Of {
 pub enum Taken {
     /// This is the key's answer: what was said, or something newer that another request brought meanwhile.
     Held(Arc<Answer>),
-    /// It is what the upstream said, but was outdated at the moment given, which came after the request was started.
-    Outdated(Arc<Answer>, Instant),
+    /// It is what the upstream said, but something that happened while the request was under way has outdated it. It is
+    /// good for those who asked before the request was started, and not kept.
+    Outdated(Arc<Answer>),
 }
 
 impl Fetch {
@@ -90,9 +91,9 @@ impl Fetch {
                 let versions = positions.iter().map(|&position| &versions[position]);
                 let taken = match cache.settle((&key, keep), shape, versions, self.started) {
                     Answered::Held(answer) => Taken::Held(answer),
-                    Answered::Outdated(since) => {
+                    Answered::Outdated => {
                         let said: Vec<_> = positions.iter().map(|&position| Arc::clone(&records[position])).collect();
-                        Taken::Outdated(Arc::new(Answer::new(said, self.started, 0)), since)
+                        Taken::Outdated(Arc::new(Answer::new(said, self.started, 0)))
                     }
                 };
                 (key.id, taken)

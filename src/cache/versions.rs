@@ -22,16 +22,16 @@ use crate::{
 pub(super) enum Version {
     /// This is the version of its customer that every key gives.
     Held(Arc<Record>),
-    /// It must not be kept: it was outdated at the moment given.
-    Outdated(Instant),
+    /// It must not be kept: something has outdated it.
+    Outdated,
 }
 
 /// What a key's answer is worth.
 pub(super) enum Answered {
     /// This is what the key gives.
     Held(Arc<Answer>),
-    /// It must not be kept: it was outdated at the moment given.
-    Outdated(Instant),
+    /// It must not be kept: something has outdated it.
+    Outdated,
 }
 
 impl Bars {
@@ -51,7 +51,9 @@ impl Cache {
         if let Some(newer) = held.as_ref().filter(|held| held.fetched_at > record.fetched_at) {
             return Version::Held(Arc::clone(newer));
         }
-        let Some(since) = self.refuted(record, shape) else { return Version::Held(Arc::clone(record)) };
+        if !self.is_refuted(record, shape) {
+            return Version::Held(Arc::clone(record));
+        }
         // It is not kept, but requests that were started before it know even less.
         record.ids.iter().for_each(|id| self.bars.raise_before(record.fetched_at, record.key(id)));
         if let (Some(identity), Some(older)) = (identity, held) {
@@ -59,7 +61,7 @@ impl Cache {
             self.supersede(&older, None);
             self.residents.invalidate(&identity);
         }
-        Version::Outdated(since)
+        Version::Outdated
     }
 
     /// Makes a record the version of its customer that every key gives, unless something newer is known.
@@ -91,18 +93,16 @@ impl Cache {
         version
     }
 
-    /// Since when a record that is not held is known to be outdated: one of its keys was forgotten, or a later request
-    /// found another customer, or none, behind a key that only one has.
-    fn refuted(&self, record: &Record, shape: &Shape) -> Option<Instant> {
-        let unique = record.ids.iter().filter(|id| shape.list(id.kind).unique);
-        let later = unique.filter_map(|id| {
-            let answer = self.index.get(&record.key(id)).filter(|answer| answer.fetched_at > record.fetched_at)?;
-            let own = answer.records.iter().any(|one| one.identity() == record.identity());
-            (!own).then_some(answer.fetched_at)
+    /// Whether a record that is not held is known to be outdated: one of its keys was forgotten, or a later request found
+    /// another customer, or none, behind a key that only one has.
+    fn is_refuted(&self, record: &Record, shape: &Shape) -> bool {
+        let mut unique = record.ids.iter().filter(|id| shape.list(id.kind).unique);
+        let later = unique.any(|id| {
+            let answer = self.index.get(&record.key(id)).filter(|answer| answer.fetched_at > record.fetched_at);
+            answer.is_some_and(|answer| !answer.records.iter().any(|one| one.identity() == record.identity()))
         });
-        // Read before the bars: what has just left the index was barred before it left.
-        let later = later.max();
-        later.max(self.bars.since(record.fetched_at, record.ids.iter().map(|id| record.key(id))))
+        // The bars last: what has just left the index was barred before it left.
+        later || self.bars.stand_against(record.fetched_at, record.ids.iter().map(|id| record.key(id)))
     }
 
     /// The version of an identified customer that is held now.
@@ -147,18 +147,16 @@ impl Cache {
             return Answered::Held(newer);
         }
         let mut records = Vec::new();
-        let mut outdated = self.bars.since(fetched_at, std::iter::once(key.clone()));
+        let mut outdated = self.bars.stand_against(fetched_at, std::iter::once(key.clone()));
         for version in versions {
             match version {
-                Version::Outdated(since) => outdated = outdated.max(Some(*since)),
+                Version::Outdated => outdated = true,
                 // A later version of the customer no longer has this key.
-                Version::Held(record) if !record.ids.contains(&key.id) => {
-                    outdated = outdated.max(Some(record.fetched_at));
-                }
+                Version::Held(record) if !record.ids.contains(&key.id) => outdated = true,
                 Version::Held(record) => records.push(Arc::clone(record)),
             }
         }
-        if let Some(since) = outdated {
+        if outdated {
             // And so is whatever was asked before.
             self.bars.raise_before(fetched_at, key.clone());
             self.refute(key, &[], fetched_at);
@@ -168,7 +166,7 @@ impl Cache {
                     self.residents.invalidate(key);
                 }
             }
-            return Answered::Outdated(since);
+            return Answered::Outdated;
         }
         if !keep {
             return Answered::Held(Arc::new(Answer::new(records, fetched_at, 0)));

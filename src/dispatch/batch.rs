@@ -55,9 +55,9 @@ pub struct Batch {
 pub enum Settled {
     /// The upstream answered.
     Answered(Arc<Answer>),
-    /// It answered, but what it said was outdated by something that happened at this moment: it is for those who asked
-    /// before, and asked again for those who came later.
-    Outdated(Arc<Answer>, Instant),
+    /// It answered, but what it said was outdated meanwhile: it is for those who asked before the batch was sealed, and
+    /// asked again for those who came later.
+    Outdated(Arc<Answer>),
     /// It never will.
     Failed(Failure),
     /// It must be asked again in other company.
@@ -178,7 +178,7 @@ impl<W> Queue<W> {
         }
         let mut touched = Vec::new();
         for (key, settled) in flight.keys.into_iter().zip(settled) {
-            touched.extend(self.settle_key(&key, settled, now));
+            touched.extend(self.settle_key(batch, &key, settled, now));
         }
         self.make_room(0);
         self.finish_each(touched, now)
@@ -208,7 +208,7 @@ impl<W> Queue<W> {
         touched
     }
 
-    fn settle_key(&mut self, key: &Key, settled: Settled, now: Instant) -> Vec<TicketId> {
+    fn settle_key(&mut self, batch: BatchId, key: &Key, settled: Settled, now: Instant) -> Vec<TicketId> {
         let mut touched = match &settled {
             Settled::Retry(failure) => self.let_fall_back(key, failure),
             _ => Vec::new(),
@@ -217,12 +217,10 @@ impl<W> Queue<W> {
         let mut outdated = false;
         let outcome = match settled {
             Settled::Answered(answer) => Outcome::Answer(answer),
-            Settled::Outdated(answer, since) => {
-                let arrived_before = |id: &TicketId| self.tickets.get(id).is_some_and(|ticket| ticket.arrived < since);
-                let waiters = std::mem::take(&mut entry.waiters).into_iter();
-                let (earlier, later): (Vec<_>, Vec<_>) = waiters.partition(|(id, _)| arrived_before(id));
-                entry.waiters.extend(earlier);
-                entry.later.extend(later);
+            Settled::Outdated(answer) => {
+                // Tickets and batches are numbered together.
+                let mut later = entry.waiters.split_off(&TicketId(batch.0));
+                entry.later.append(&mut later);
                 outdated = true;
                 Outcome::Answer(answer)
             }
@@ -255,7 +253,7 @@ impl<W> Queue<W> {
             let waiters = entry.later;
             self.enqueue(key.clone(), Entry { waiters, keep: entry.keep, ..Entry::new(entry.need, since) }, now);
         } else if outdated && entry.again {
-            // InFlight => Queued, because a stale answer of it was given.
+            // InFlight => Queued, because a stale answer of it was given, or its customer has changed.
             self.enqueue(key.clone(), Entry { keep: true, ..Entry::new(entry.need, now) }, now);
             self.set_background(key, Background::Refresh, now);
         }

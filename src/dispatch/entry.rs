@@ -79,7 +79,8 @@ pub(super) struct Entry {
     pub(super) keep: bool,
     /// Whether it was only asked for because there was room.
     pub(super) rides: bool,
-    /// Whether somebody was given a stale answer while it was under way: if what comes is outdated, it is asked again.
+    /// Whether somebody was given a stale answer while it was under way, or its customer changed: if what comes is
+    /// outdated, it is asked again.
     pub(super) again: bool,
     /// Failed attempts so far.
     pub(super) attempts: u8,
@@ -110,6 +111,10 @@ impl Entry {
             later: BTreeMap::new(),
             background: None,
         }
+    }
+
+    pub(super) fn is_waited_for(&self) -> bool {
+        !self.waiters.is_empty() || !self.later.is_empty()
     }
 }
 

@@ -92,6 +92,30 @@ impl Fleet {
         self.of(self.credential(scope), now).is_some_and(|handle| handle.is_troubled())
     }
 
+    /// Customers were erased: their keys, those of which `is_gone` is true, are not fetched unless somebody waits.
+    pub fn erase(&self, is_gone: impl Fn(&Key) -> bool) {
+        self.members().by_credential.values().for_each(|member| member.handle.erase(&is_gone));
+    }
+
+    /// Customers have changed, and are reached by the keys `changed`: what was `held` of them is fetched again behind
+    /// everything that is waited for, and so is what is under way. Returns whether there is anything of the kind.
+    pub fn renew(&self, now: Instant, changed: Vec<Key>, held: Vec<Key>) -> bool {
+        let mut parts: HashMap<Credential, (Vec<Key>, Vec<Key>)> = HashMap::new();
+        for key in changed {
+            parts.entry(self.credential(&key.scope)).or_default().0.push(key);
+        }
+        for key in held {
+            parts.entry(self.credential(&key.scope)).or_default().1.push(key);
+        }
+        let renew = |(credential, (changed, held)): (Credential, (Vec<Key>, Vec<Key>))| {
+            let known = self.members().by_credential.get(&credential).map(|member| member.handle.clone());
+            let handle = if held.is_empty() { known } else { self.of(credential, now) };
+            handle.is_some_and(|handle| handle.renew(now, &changed, held))
+        };
+        // Each of them, and not only until the first.
+        parts.into_iter().map(renew).fold(false, |any, one| any | one)
+    }
+
     /// From `at` on nobody is waited for any more.
     pub fn drain(&self, at: Instant) {
         let mut members = self.members();

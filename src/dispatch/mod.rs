@@ -22,6 +22,7 @@ pub mod batch_limit;
 mod compose;
 pub mod entry;
 mod fleet;
+mod forget;
 mod handle;
 pub mod idle;
 pub mod pacer;

@@ -334,7 +334,7 @@ impl<W> Queue<W> {
         }
     }
 
-    fn drop_background(&mut self, number: (Background, u64)) {
+    pub(super) fn drop_background(&mut self, number: (Background, u64)) {
         if let Some((key, _)) = self.background.remove(&number) {
             self.entries.remove(&key);
             self.pending -= 1;

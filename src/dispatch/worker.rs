@@ -326,7 +326,7 @@ impl Worker {
         let settled = verdicts.into_iter().map(|verdict| match verdict {
             Ok(_) => match next() {
                 Taken::Held(answer) => Settled::Answered(answer),
-                Taken::Outdated(answer, since) => Settled::Outdated(answer, since),
+                Taken::Outdated(answer) => Settled::Outdated(answer),
             },
             Err(need) => Settled::Again(need),
         });

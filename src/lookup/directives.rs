@@ -175,7 +175,7 @@ impl CacheDirectives {
         };
         match freshness {
             Freshness::Fresh if allowed => Use::Hit,
-            Freshness::Revalidate | Freshness::IfError if allowed => Use::Stale { refresh: true },
+            Freshness::Revalidate | Freshness::IfError | Freshness::Expired if allowed => Use::Stale { refresh: true },
             _ => Use::Miss { fallback: answer.usable_if_error(policy, now) },
         }
     }
@@ -185,11 +185,11 @@ impl CacheDirectives {
         let fresh_enough = self.min_fresh.is_none_or(|min_fresh| age + min_fresh <= lifetime);
         let not_too_stale = match (freshness, self.max_stale) {
             (Freshness::Fresh, _) => true,
-            (Freshness::Expired, _) => false,
+            // What the caller takes is not limited by how long the gateway would give it to others.
             (_, Some(MaxStale::Any)) => true,
             (_, Some(MaxStale::By(most))) => age.saturating_sub(lifetime) <= most,
             (Freshness::Revalidate, None) => self.max_age.is_none(),
-            (Freshness::IfError, None) => false,
+            (Freshness::IfError | Freshness::Expired, None) => false,
         };
         young && fresh_enough && not_too_stale
     }

@@ -1,18 +1,15 @@
 //! One lookup from a caller's request to its answer.
 //!
-//! decode to an ordered list of keys ([`wire`]) → one `now`, one cache read per key, judged by what the caller asked for
-//! ([`directives`]) → the misses go to the dispatcher as one ticket → answers and misses are put together in the order
-//! asked ([`encode`]).
+//! decode to an ordered list of keys ([`request`](crate::request)) → one `now`, one cache read per key, judged by what
+//! the caller asked for ([`directives`]) → the misses go to the dispatcher as one ticket → answers and misses are put
+//! together in the order asked ([`encode`]).
 //!
 //! Invariants: a lookup whose keys are all cached touches no channel, no queue and no other task; a lookup that is
 //! dropped takes only its own place in the queue along; bad input is refused before anything of it goes upstream.
 
-mod body;
-pub mod canonical;
 pub mod directives;
 pub mod encode;
 mod tally;
-pub mod wire;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,7 +21,6 @@ use http::{
 use hyper::body::Body;
 use tower::BoxError;
 
-pub use self::body::Limits;
 use self::{
     directives::{Directives, Use},
     encode::Pending,
@@ -37,6 +33,10 @@ use crate::{
     error::{JSON, Refusal},
     key::{self, Id, Key, Kind, Scope},
     metrics::LookupMetrics,
+    request::{
+        Limits, body,
+        wire::{self, Decoded},
+    },
     shape::Shape,
     upstream::verdict::PassedOn,
 };
@@ -129,7 +129,7 @@ impl Lookup {
         let body = body::read(body, &parts.headers, &self.limits).await?;
         let credential = key::credential(&self.credential, &parts.headers);
         let max_keys = self.config.max_keys_per_request;
-        let wire::Decoded { scope, ids } = wire::decode(&self.shape, self.position, credential, max_keys, &body)?;
+        let Decoded { scope, ids } = wire::decode(&self.shape, self.position, credential, max_keys, &body)?;
         let mut inquiry = Inquiry {
             asked: Vec::with_capacity(ids.len()),
             tally: Tally::new(self.shape.lists.len()),

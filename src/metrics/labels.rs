@@ -128,3 +128,32 @@ impl WriteOutcome {
         }
     }
 }
+
+/// What became of one event that the upstream pushed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EventOutcome {
+    /// The customer was cached, or is being fetched: it is fetched again.
+    Refreshed,
+    /// Nothing is known of the customer.
+    NotCached,
+    /// It names no customer.
+    Unknown,
+    /// It cannot be read.
+    Invalid,
+}
+
+impl EventOutcome {
+    /// Every outcome.
+    pub const ALL: [Self; 4] = [Self::Refreshed, Self::NotCached, Self::Unknown, Self::Invalid];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refreshed => "refreshed",
+            Self::NotCached => "not_cached",
+            Self::Unknown => "unknown",
+            Self::Invalid => "invalid",
+        }
+    }
+}

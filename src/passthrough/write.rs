@@ -2,8 +2,8 @@
 //!
 //! - **It is settled once**, when it is dropped; and before the caller can see the end of its answer
 //!   ([`Judged`](super::judged::Judged)), so that the caller's next lookup sees the change.
-//! - **Only what certainly did not happen makes nothing old**: the upstream refused it, or it was never sent. Where nobody
-//!   knows, because the caller left, the answer broke off or the upstream failed, it counts as done.
+//! - **What failed makes nothing old**: the upstream answered with an error, or it was never sent. Where nobody knows,
+//!   because the caller left or the answer did not come or broke off, it counts as done.
 //! - **What it names** stands in a copy of its body ([`Transcript`]). A body that is too large for a copy, or cannot be
 //!   read, makes nothing old, and a metric and a line in the log say so.
 

@@ -139,13 +139,14 @@ pub(super) fn read(status: StatusCode, body: &[u8]) -> Reading<'_> {
     }
 }
 
-/// Whether an answer to a write says clearly that nothing was written. A success of any form does not, and neither does an
-/// answer that cannot be understood or a server's failure: what became of the write is then not known.
+/// Whether an answer to a write says that nothing was written: any error does (RFC 9111, section 4.4), by its status or
+/// by its envelope. An answer that cannot be understood does not: what became of the write is then not known.
 #[must_use]
 pub fn is_refusal(status: StatusCode, body: &[u8]) -> bool {
     match read(status, body) {
         Reading::Throttled | Reading::Unauthorized | Reading::Rejected => true,
-        Reading::Success(..) | Reading::Unavailable(_) | Reading::Invalid(_) => false,
+        Reading::Unavailable(_) => true,
+        Reading::Success(..) | Reading::Invalid(_) => status.is_client_error() || status.is_server_error(),
     }
 }
 
@@ -266,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_write_was_refused_only_where_the_answer_says_so() {
+    fn a_write_failed_where_its_answer_says_so_by_status_or_envelope() {
         let too_frequent = r#"{"code":"100500","errorCode":"100500","msg":"操作频繁,请稍后重试","data":null}"#;
         let bad_token = r#"{"code":"100200","errorCode":"100200","msg":"token无效或已过期","data":null}"#;
         let business = r#"{"code":"400003","errorCode":"400003","msg":"单次最多500条","data":null}"#;
@@ -287,10 +288,10 @@ mod tests {
             (200, r#"{"code":"28930","data":[{}]}"#, false),
             (204, "", false),
             (200, "ok", false),
-            (200, server, false),
-            (500, server, false),
-            (502, "<html>", false),
-            (504, "", false),
+            (200, server, true),
+            (500, server, true),
+            (502, "<html>", true),
+            (504, "", true),
             (302, "", false),
         ];
         for (status, body, refused) in rows {

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::harness::{App, DETAIL, Setup, all};
 
 /// The contract's list of metrics: each name without its prefix, and its labels. All of them are built.
-const METRICS: [(&str, &[&str]); 22] = [
+const METRICS: [(&str, &[&str]); 24] = [
     ("requests_total", &["route", "status"]),
     ("request_duration_seconds", &["route"]),
     ("lookup_keys_total", &["kind", "result"]),
@@ -31,6 +31,8 @@ const METRICS: [(&str, &[&str]); 22] = [
     ("passthrough_requests_total", &["status"]),
     ("invalidations_total", &["outcome"]),
     ("invalidated_keys_total", &[]),
+    ("events_total", &["outcome"]),
+    ("purged_keys_total", &[]),
     ("build_info", &["version", "revision"]),
 ];
 
@@ -282,7 +284,7 @@ async fn what_is_not_there_is_404_and_what_is_no_get_is_405() {
         let reply = app.admin_with(Method::HEAD, path).await;
         assert_eq!((reply.status.as_u16(), reply.body.len()), (200, 0), "{path}");
     }
-    for path in ["/livez", "/readyz", "/metrics", "/status.json"] {
+    for path in ["/livez", "/readyz", "/metrics", "/status.json", "/purge", "/events"] {
         let reply = app.send(Method::GET, path, "", &[]).await;
         assert_eq!(reply.error_code(), "404", "{path}: the callers' listener passes it on");
     }
@@ -332,11 +334,19 @@ async fn nothing_of_a_caller_is_shown() {
     let query = format!("/echo/{phone}?token={token}&thirdId={third_id}");
     app.send(Method::GET, &query, "", &[("x-token", token)]).await;
     app.send(Method::POST, &format!("/api/audience/detail;{phone}/..%2f{id}"), &body, &[]).await;
+    let event = format!(r#"{{"audienceUserId":{id},"phone":"{phone}"}}"#);
+    let mut replies = vec![
+        app.order("/events", &event).await,
+        app.order("/purge", &body).await,
+        app.order("/purge", &body.replace(r#""phoneList":["#, r#""phoneList":[7,"#)).await,
+    ];
     for path in ["/metrics", "/status.json", "/readyz", &format!("/{phone}")] {
-        let reply = app.admin(path).await;
+        replies.push(app.admin(path).await);
+    }
+    for reply in replies {
         for secret in secrets {
-            assert!(!reply.text().contains(secret), "{path} shows {secret}");
-            assert!(!format!("{:?}", reply.headers).contains(secret), "{path} shows {secret}");
+            assert!(!reply.text().contains(secret), "{} shows {secret}", reply.text());
+            assert!(!format!("{:?}", reply.headers).contains(secret), "{} shows {secret}", reply.text());
         }
     }
     app.finish().await;

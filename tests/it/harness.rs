@@ -325,6 +325,38 @@ impl App {
         call(&self.operators, request(method, path, "", &[])).await
     }
 
+    /// A connection for an operator who speaks HTTP by hand.
+    pub async fn connect_operator(&self) -> DuplexStream {
+        self.operators.connect(BUFFER).await.expect("the admin listener listens")
+    }
+
+    /// Sends the admin listener an order.
+    pub async fn order(&self, path: &str, body: &str) -> Reply {
+        self.order_with(Method::POST, path, body, &[("content-type", "application/json")]).await
+    }
+
+    /// Sends the admin listener any request.
+    pub async fn order_with(&self, method: Method, path: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
+        call(&self.operators, request(method, path, body, headers)).await
+    }
+
+    /// Whether a lookup is answered from the cache alone.
+    pub async fn is_cached(&self, body: &str, headers: &[(&str, &str)]) -> bool {
+        let headers: Vec<_> = headers.iter().copied().chain([("cache-control", "only-if-cached")]).collect();
+        let reply = self.lookup_with(body, &headers).await;
+        assert!(reply.status == 200 || reply.error_code() == "NOT_CACHED", "{}", reply.text());
+        reply.status == 200
+    }
+
+    /// One lookup body for each key of a customer: by id, by third id, by each phone.
+    pub fn ways(&self, customer: u64) -> Vec<String> {
+        let customer = self.simulator.customer(customer);
+        let mut ways = vec![format!(r#"{{"audienceUserIdList":[{}]}}"#, customer.id)];
+        ways.extend(customer.third_id.iter().map(|third| format!(r#"{{"thirdIdList":["{third}"]}}"#)));
+        ways.extend(customer.phones.iter().map(|phone| format!(r#"{{"phoneList":["{phone}"]}}"#)));
+        ways
+    }
+
     /// Asks the upstream without the gateway.
     pub async fn ask_upstream(&self, request: Request<Full<Bytes>>) -> Reply {
         let (near, far) = tokio::io::duplex(BUFFER);

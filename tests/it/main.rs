@@ -28,6 +28,10 @@ mod passthrough;
 mod writes;
 // What operators see.
 mod admin;
+// Customers who are erased.
+mod purge;
+// Customers of whom the upstream says that they have changed.
+mod events;
 // The questions that `probe` asks of each kind of upstream.
 mod probe;
 // Draining.

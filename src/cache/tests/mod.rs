@@ -155,6 +155,7 @@ async fn the_least_recently_used_goes_first_and_takes_all_its_keys_along() {
     assert!(bench.get(ID, "1").is_none() && bench.get(PHONE, "p1").is_none());
     let customers = (0..200u32).filter(|customer| bench.get(ID, &customer.to_string()).is_some()).count();
     assert_eq!(bench.cache.keys(), customers * 2, "no key is left behind by what has gone");
+    assert_eq!(bench.cache.carriers.len(), customers, "and no phone");
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,7 +23,7 @@ pub struct Limits {
 }
 
 /// A body without a type is taken for JSON; one that says it is something else, or that it is compressed, is not read.
-pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
+pub fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
     let is_json = headers.get_all(CONTENT_TYPE).iter().all(|value| {
         let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
         let (kind, subtype) = essence.split_once('/').unwrap_or_default();
@@ -37,7 +37,7 @@ pub(super) fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// Reads the whole body.
-pub(super) async fn read<B>(body: B, headers: &HeaderMap, limits: &Limits) -> Result<Bytes, Refusal>
+pub async fn read<B>(body: B, headers: &HeaderMap, limits: &Limits) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>>,
 {

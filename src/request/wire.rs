@@ -7,7 +7,7 @@
 //!    both could be cached under one and answered by the other.
 //! 4. A refusal's sentence names lists of the shape and nothing else that the body holds.
 
-mod keys;
+pub(super) mod keys;
 pub(super) mod scan;
 
 use std::{
@@ -72,7 +72,7 @@ pub fn decode(
 }
 
 /// The members of a body that are no key lists.
-struct Fields<'a> {
+pub(super) struct Fields<'a> {
     canonical: String,
     members: Members<'a>,
     /// The same members as they are written.
@@ -80,14 +80,14 @@ struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut canonical = String::new();
         let members = Members::open(&mut canonical);
         Self { canonical, members, sent: String::new() }
     }
 
     /// Steps over a member's value and takes it in. `written` is its name with quotes and escapes.
-    fn read(&mut self, name: Cow<'a, str>, written: &str, scanner: &mut Scanner<'a>) -> Result<(), Unfit> {
+    pub(super) fn read(&mut self, name: Cow<'a, str>, written: &str, scanner: &mut Scanner<'a>) -> Result<(), Unfit> {
         if scanner.peek() == Some(b'n') {
             // Counts as absent, so it is not sent either: what the upstream is asked does not depend on who came first.
             scanner.scalar();
@@ -102,14 +102,14 @@ impl<'a> Fields<'a> {
     }
 
     /// The canonical object, and the inside of the one that is sent.
-    fn finish(mut self) -> Result<(String, String), Unfit> {
+    pub(super) fn finish(mut self) -> Result<(String, String), Unfit> {
         self.members.close(&mut self.canonical)?;
         Ok((self.canonical, self.sent))
     }
 }
 
 /// Checks that a body is one JSON value.
-fn parse(body: &[u8]) -> Result<&RawValue, Refusal> {
+pub(super) fn parse(body: &[u8]) -> Result<&RawValue, Refusal> {
     let not_json = |line, column| invalid(format!("the body is not JSON: line {line} column {column}"));
     let body = from_utf8(body).map_err(|error| {
         let (line, column) = place(body, error);
@@ -126,7 +126,7 @@ fn place(body: &[u8], error: Utf8Error) -> (usize, usize) {
     (line, column)
 }
 
-fn invalid(sentence: impl Into<Cow<'static, str>>) -> Refusal {
+pub(super) fn invalid(sentence: impl Into<Cow<'static, str>>) -> Refusal {
     Refusal::InvalidRequest(sentence.into())
 }
 

@@ -8,42 +8,43 @@ use std::borrow::Cow;
 
 use serde_json::value::RawValue;
 
-use crate::lookup::canonical::Unfit;
+use crate::request::canonical::Unfit;
 
-/// A place in valid JSON text.
-pub(in crate::lookup) struct Scanner<'a> {
+/// A place in valid JSON text; a copy goes its own way.
+#[derive(Clone, Copy)]
+pub(in crate::request) struct Scanner<'a> {
     text: &'a str,
     at: usize,
 }
 
 impl<'a> Scanner<'a> {
     /// Stands before a value.
-    pub(in crate::lookup) fn new(json: &'a RawValue) -> Self {
+    pub(in crate::request) fn new(json: &'a RawValue) -> Self {
         Self { text: json.get(), at: 0 }
     }
 
     /// The next byte that is no whitespace; stands before it.
-    pub(in crate::lookup) fn peek(&mut self) -> Option<u8> {
+    pub(in crate::request) fn peek(&mut self) -> Option<u8> {
         let rest = self.text.as_bytes().get(self.at..)?;
         self.at += rest.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\r')).unwrap_or(rest.len());
         self.text.as_bytes().get(self.at).copied()
     }
 
     /// Steps over a byte if it is the next one.
-    pub(in crate::lookup) fn take(&mut self, byte: u8) -> bool {
+    pub(in crate::request) fn take(&mut self, byte: u8) -> bool {
         let is_next = self.peek() == Some(byte);
         self.at += usize::from(is_next);
         is_next
     }
 
     /// Steps to the next member of the array or object that was entered; false when its end was stepped over.
-    pub(in crate::lookup) fn more(&mut self, close: u8) -> bool {
+    pub(in crate::request) fn more(&mut self, close: u8) -> bool {
         self.take(b',');
         !self.take(close) && self.at < self.text.len()
     }
 
     /// Steps over a string, a number, `true`, `false` or `null`, and gives it as it is written.
-    pub(in crate::lookup) fn scalar(&mut self) -> &'a str {
+    pub(in crate::request) fn scalar(&mut self) -> &'a str {
         let quoted = self.peek() == Some(b'"');
         let start = self.at;
         let rest = &self.text.as_bytes()[start..];
@@ -56,12 +57,12 @@ impl<'a> Scanner<'a> {
     }
 
     /// Where the scanner stands, for [`since`](Self::since).
-    pub(in crate::lookup) fn at(&self) -> usize {
+    pub(in crate::request) fn at(&self) -> usize {
         self.at
     }
 
     /// The text from an earlier place to here.
-    pub(in crate::lookup) fn since(&self, start: usize) -> &'a str {
+    pub(in crate::request) fn since(&self, start: usize) -> &'a str {
         &self.text[start..self.at]
     }
 }
@@ -83,7 +84,7 @@ fn string_length(bytes: &[u8]) -> usize {
 ///
 /// # Errors
 /// When it escapes half of a surrogate pair, which no text has.
-pub(in crate::lookup) fn text(quoted: &str) -> Result<Cow<'_, str>, Unfit> {
+pub(in crate::request) fn text(quoted: &str) -> Result<Cow<'_, str>, Unfit> {
     if !quoted.as_bytes().contains(&b'\\') {
         return Ok(Cow::Borrowed(quoted.trim_matches('"')));
     }

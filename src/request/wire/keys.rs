@@ -19,7 +19,7 @@ use crate::{
 const SEARCHED: usize = 32;
 
 /// The keys of one body, as its lists are read.
-pub(super) struct Keys {
+pub(in crate::request) struct Keys {
     ids: Vec<Id>,
     /// Which lists were given, by [`Kind`].
     given: [bool; 256],
@@ -27,12 +27,17 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    pub(super) fn new(max: usize) -> Self {
+    pub(in crate::request) fn new(max: usize) -> Self {
         Self { ids: Vec::new(), given: [false; 256], max }
     }
 
     /// Steps over a list and takes its keys in.
-    pub(super) fn read(&mut self, kind: Kind, list: &List, scanner: &mut Scanner<'_>) -> Result<(), Refusal> {
+    pub(in crate::request) fn read(
+        &mut self,
+        kind: Kind,
+        list: &List,
+        scanner: &mut Scanner<'_>,
+    ) -> Result<(), Refusal> {
         if replace(&mut self.given[kind.index()], true) {
             return Err(invalid(format!("{} is given twice", list.name)));
         }
@@ -75,15 +80,20 @@ impl Keys {
     }
 
     /// The keys in the order of the shape's lists.
-    pub(super) fn finish(mut self, shape: &Shape) -> Result<Vec<Id>, Refusal> {
+    pub(in crate::request) fn finish(self, shape: &Shape) -> Result<Vec<Id>, Refusal> {
         if self.ids.is_empty() {
-            return Err(invalid(format!("give at least one key in {}", names(shape))));
+            return Err(none_given([shape]));
         }
+        Ok(self.sorted())
+    }
+
+    /// The same, where there may be none.
+    pub(in crate::request) fn sorted(mut self) -> Vec<Id> {
         if !self.ids.is_sorted_by_key(|id| id.kind) {
             // A stable sort: within a list the order stays as given.
             self.ids.sort_by_key(|id| id.kind);
         }
-        Ok(self.ids)
+        self.ids
     }
 }
 
@@ -122,12 +132,18 @@ fn mistyped(list: &List) -> Refusal {
     })
 }
 
-/// `audienceUserIdList, thirdIdList or phoneList`.
-fn names(shape: &Shape) -> String {
-    let names: Vec<_> = shape.lists.iter().map(|list| list.name.as_str()).collect();
-    match names.split_last() {
+/// There is no key in any list of these shapes: `give at least one key in audienceUserIdList, thirdIdList or phoneList`.
+pub(in crate::request) fn none_given<'a>(shapes: impl IntoIterator<Item = &'a Shape>) -> Refusal {
+    let mut names: Vec<&str> = Vec::new();
+    for list in shapes.into_iter().flat_map(|shape| &shape.lists) {
+        if !names.contains(&&*list.name) {
+            names.push(&list.name);
+        }
+    }
+    let names = match names.split_last() {
         Some((last, [])) => (*last).to_owned(),
         Some((last, others)) => format!("{} or {last}", others.join(", ")),
         None => String::new(),
-    }
+    };
+    invalid(format!("give at least one key in {names}"))
 }

@@ -1,0 +1,69 @@
+//! `POST /events`: the upstream says that a customer has changed.
+//!
+//! An event is read as a record is: the ids that its fields carry name the customer, whatever else it says. What is
+//! cached of that customer is forgotten, and fetched again at once in the background, in every scope that had it.
+//!
+//! - **What is not cached is not fetched**, so events for customers that nobody asks for cost nothing.
+//! - **An event says that there is something new, not what.** So it does no harm when it is repeated, late or out of
+//!   order: while a refresh is queued another one adds nothing.
+//! - **An event that names no customer is counted** and answered like any other, so that the upstream does not send it
+//!   again.
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use hyper::body::Body;
+use serde_json::{Value, value::RawValue};
+use tower::BoxError;
+
+use super::{Admin, forget::Named, success};
+use crate::{
+    clock::{self, Instant},
+    error::Refusal,
+    metrics::EventOutcome,
+    request::body,
+    upstream::wire,
+};
+
+impl Admin {
+    pub(super) async fn event<B>(&self, headers: &HeaderMap, body: B) -> Result<Response<Bytes>, Refusal>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>>,
+    {
+        match self.read_event(headers, body).await {
+            Ok(named) => {
+                self.counters.event(self.apply(named, clock::now()));
+                Ok(success(&Value::Null))
+            }
+            Err(refusal) => {
+                self.counters.event(EventOutcome::Invalid);
+                Err(refusal)
+            }
+        }
+    }
+
+    /// The ids that an event carries, for each lookup path.
+    async fn read_event<B>(&self, headers: &HeaderMap, body: B) -> Result<Named, Refusal>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>>,
+    {
+        body::check_headers(headers)?;
+        let body = body::read(body, headers, &self.limits).await?;
+        let not_json = |_error| Refusal::InvalidRequest("the body is not JSON".into());
+        let event: &RawValue = serde_json::from_slice(&body).map_err(not_json)?;
+        let ids = self.paths.iter().map(|path| wire::carried_by(&path.shape, event));
+        ids.collect::<Option<_>>().ok_or(Refusal::InvalidRequest("the body must be one JSON object".into()))
+    }
+
+    fn apply(&self, named: Named, now: Instant) -> EventOutcome {
+        if named.iter().all(Vec::is_empty) {
+            return EventOutcome::Unknown;
+        }
+        let mut outcome = EventOutcome::NotCached;
+        for (path, forgotten) in self.paths.iter().zip(self.forget(named, now)) {
+            if path.dispatch.renew(now, forgotten.meant, forgotten.held) {
+                outcome = EventOutcome::Refreshed;
+            }
+        }
+        outcome
+    }
+}

@@ -1,0 +1,80 @@
+//! `POST /purge`: customers are erased for good, or everything is.
+//!
+//! The keys that the body names, every record that they reach or that carries them, and every other key of those records
+//! are forgotten, for every credential and every company: who asks for an erasure does not know under which token a
+//! customer was cached, and to forget too much costs a fetch.
+//!
+//! - **What is under way does not bring them back**: the cache keeps nothing of requests that were started before, and
+//!   who asks for the customer from now on waits for one that starts later.
+//! - **Nobody's wish fetches them again**: their refreshes, and keys whose callers gave up, leave the queue.
+//! - **What is answered is a count**, and so is what is logged.
+
+use std::collections::HashSet;
+
+use bytes::Bytes;
+use http::{HeaderMap, Response};
+use hyper::body::Body;
+use serde_json::json;
+use tower::BoxError;
+use tracing::info;
+
+use super::{Admin, forget::Named, success};
+use crate::{
+    clock::{self, Instant},
+    error::Refusal,
+    key::Id,
+    request::{
+        body,
+        purge::{self, Purge},
+    },
+    shape::Shape,
+};
+
+/// How much was forgotten.
+#[derive(Clone, Copy, Default)]
+struct Erased {
+    keys: usize,
+    records: usize,
+}
+
+impl Admin {
+    pub(super) async fn purge<B>(&self, headers: &HeaderMap, body: B) -> Result<Response<Bytes>, Refusal>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>>,
+    {
+        body::check_headers(headers)?;
+        let body = body::read(body, headers, &self.limits).await?;
+        let paths: Vec<(&Shape, usize)> = self.paths.iter().map(|path| (&*path.shape, path.max_keys)).collect();
+        let purge = purge::decode(&paths, &body)?;
+        let now = clock::now();
+        let all = purge == Purge::All;
+        let Erased { keys, records } = match purge {
+            Purge::All => self.erase_all(now),
+            Purge::Keys(named) => self.erase(named, now),
+        };
+        self.counters.purged_keys.inc_by(keys as u64);
+        info!(all, keys, records, "purged");
+        Ok(success(&json!({ "keys": keys, "records": records })))
+    }
+
+    fn erase_all(&self, now: Instant) -> Erased {
+        let forgotten = self.cache.forget_all(now);
+        for path in &self.paths {
+            path.dispatch.erase(|_key| true);
+        }
+        Erased { keys: forgotten.keys, records: forgotten.records }
+    }
+
+    fn erase(&self, named: Named, now: Instant) -> Erased {
+        let mut erased = Erased::default();
+        let mut gone: Vec<HashSet<Id>> = named.iter().map(|ids| ids.iter().cloned().collect()).collect();
+        for ((path, gone), forgotten) in self.paths.iter().zip(&mut gone).zip(self.forget(named, now)) {
+            erased.keys += forgotten.keys;
+            erased.records += forgotten.records;
+            gone.extend(forgotten.meant.into_iter().map(|key| key.id));
+            // By the id alone: in whichever scope it is queued.
+            path.dispatch.erase(|key| gone.contains(&key.id));
+        }
+        erased
+    }
+}
