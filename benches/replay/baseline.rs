@@ -122,7 +122,7 @@ impl Baseline<'_> {
     }
 
     fn arrives(&mut self, number: usize) {
-        let Lookup { at: now, client, ref keys } = self.lookups[number];
+        let Lookup { at: now, client, ref keys, ref hot } = self.lookups[number];
         let mut names = self.names(keys);
         let missing: Vec<bool> = names.iter().map(|name| !self.cache.get(*name, now)).collect();
         if self.policy != Policy::WholeBody {
@@ -132,6 +132,8 @@ impl Baseline<'_> {
             client,
             asked: keys.len(),
             missed: names.len(),
+            hot: hot.iter().filter(|hot| **hot).count(),
+            hot_fresh: hot.iter().zip(&missing).filter(|(hot, missing)| **hot && !**missing).count(),
             fate: Fate::Hit,
             waited: Duration::ZERO,
             promised: Duration::ZERO,

@@ -95,20 +95,22 @@ struct Gateway {
     scope: Arc<Scope>,
     seen: Arc<Mutex<Seen>>,
     timeout: Duration,
+    /// Whether what is read may ride along before it expires.
+    rides: bool,
     /// The worker.
     _tasks: JoinSet<()>,
 }
 
 /// Replays the lookups.
-pub(crate) fn run(options: &Options, lookups: &[Lookup]) -> Row {
+pub(crate) fn run(options: &Options, lookups: &[Lookup], rides: bool) -> Row {
     // What the cache and the pacer draw: the spread of lifetimes.
     fastrand::seed(options.seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
-    runtime.expect("this holds because it opens nothing").block_on(replay(options, lookups))
+    runtime.expect("this holds because it opens nothing").block_on(replay(options, lookups, rides))
 }
 
-async fn replay(options: &Options, lookups: &[Lookup]) -> Row {
-    let gateway = Gateway::new(options);
+async fn replay(options: &Options, lookups: &[Lookup], rides: bool) -> Row {
+    let gateway = Gateway::new(options, rides);
     let begin = lock(&gateway.seen).begin;
     let mut measure = Measure::new(options);
     let mut waiting = JoinSet::new();
@@ -135,7 +137,7 @@ async fn replay(options: &Options, lookups: &[Lookup]) -> Row {
 }
 
 impl Gateway {
-    fn new(options: &Options) -> Self {
+    fn new(options: &Options, rides: bool) -> Self {
         let config = dispatch::Config {
             interval: options.interval,
             max_batch_keys: options.batch,
@@ -175,17 +177,21 @@ impl Gateway {
         let mut tasks = JoinSet::new();
         tasks.spawn(worker.run());
         let scope = Arc::new(Scope::new(0, vec![], "{}", ""));
-        Self { cache, handle, scope, seen, timeout: options.timeout, _tasks: tasks }
+        Self { cache, handle, scope, seen, timeout: options.timeout, rides, _tasks: tasks }
     }
 
     /// Reads the cache, and asks for what is not there. What is over at once is told.
     fn ask(&self, lookup: &Lookup) -> Result<Waits, Told> {
         let (now, directives) = (now(), CacheDirectives::default());
-        let (mut missing, mut stale) = (Vec::new(), Vec::new());
-        for key in lookup.keys.iter().map(|customer| self.key(*customer)) {
+        let (mut missing, mut stale, mut hot_fresh) = (Vec::new(), Vec::new(), 0);
+        for (key, hot) in lookup.keys.iter().map(|customer| self.key(*customer)).zip(&lookup.hot) {
             let answer = self.cache.get(&key);
-            match answer.map(|answer| directives.judge(&answer, self.cache.policy(), now)) {
-                Some(Use::Hit) => {}
+            let given = answer.as_ref().map(|answer| directives.judge(answer, self.cache.policy(), now));
+            if let (Some(answer), Some(Use::Hit | Use::Stale { .. }), true) = (&answer, given, self.rides) {
+                self.cache.was_read(&key, answer);
+            }
+            match given {
+                Some(Use::Hit) => hot_fresh += usize::from(*hot),
                 Some(Use::Stale { .. }) => stale.push(key),
                 Some(Use::Miss { .. }) | None => missing.push(key),
             }
@@ -198,6 +204,8 @@ impl Gateway {
             client: lookup.client,
             asked: lookup.keys.len(),
             missed: keys.len(),
+            hot: lookup.hot.iter().filter(|hot| **hot).count(),
+            hot_fresh,
             fate: Fate::Hit,
             waited: Duration::ZERO,
             promised: Duration::ZERO,

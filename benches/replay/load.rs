@@ -4,7 +4,10 @@
 //! for twice counts once. Lookups come as a Poisson process, or when the last of their accesses has its time in the
 //! trace. Times are whole milliseconds, which is what tokio's timers know. Every policy is given the same lookups.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use fastrand::Rng;
 
@@ -21,18 +24,35 @@ pub(crate) struct Lookup {
     pub(crate) client: usize,
     /// None of them twice.
     pub(crate) keys: Vec<Customer>,
+    /// For each, whether it is among the hottest hundredth of all that are asked for in the whole replay.
+    pub(crate) hot: Vec<bool>,
 }
 
 /// Makes the lookups that the options ask for, out of a trace if there is one.
 pub(crate) fn lookups(options: &Options, trace: Option<&[Access]>) -> Vec<Lookup> {
     let mut rng = Rng::with_seed(options.seed);
-    match trace {
+    let mut lookups = match trace {
         Some(trace) => deal(options, &mut rng, trace.iter().cloned()),
         None => {
             let zipf = Zipf::new(options.zipf, options.customers);
             let mut draws = Rng::with_seed(rng.u64(..));
             deal(options, &mut rng, std::iter::repeat_with(|| Access { at: None, key: zipf.draw(&mut draws) }))
         }
+    };
+    mark_hot(&mut lookups);
+    lookups
+}
+
+fn mark_hot(lookups: &mut [Lookup]) {
+    let mut reads: HashMap<Customer, usize> = HashMap::new();
+    for key in lookups.iter().flat_map(|lookup| &lookup.keys) {
+        *reads.entry(*key).or_default() += 1;
+    }
+    let mut by_reads: Vec<(usize, Customer)> = reads.into_iter().map(|(key, reads)| (reads, key)).collect();
+    by_reads.sort_unstable_by(|one, other| other.cmp(one));
+    let hot: HashSet<Customer> = by_reads.iter().take(by_reads.len().div_ceil(100)).map(|(_, key)| *key).collect();
+    for lookup in lookups {
+        lookup.hot = lookup.keys.iter().map(|key| hot.contains(key)).collect();
     }
 }
 
@@ -63,7 +83,7 @@ fn deal(options: &Options, rng: &mut Rng, mut accesses: impl Iterator<Item = Acc
             break; // The trace is over.
         }
         let millis = (at.unwrap_or(clock) * 1000.0).round() as u64;
-        lookups.push(Lookup { at: Duration::from_millis(millis), client, keys });
+        lookups.push(Lookup { at: Duration::from_millis(millis), client, keys, hot: Vec::new() });
     }
     lookups
 }

@@ -11,6 +11,7 @@
 //! | column | means |
 //! |---|---|
 //! | hits | keys that were answered from the cache, of all keys asked for |
+//! | hot fresh | of the reads of the hottest hundredth of all keys, those that were answered from the cache with what had not expired |
 //! | requests, keys each | upstream requests, and keys in one of them |
 //! | slots used while waiting | of the time in which somebody waited for a key that was not under way and the pace allowed a request, counted in slots, and of the slots used: the part that was used |
 //! | of all | slots used, of all that there were until the last |
@@ -68,7 +69,8 @@ fn compare(options: &Options) -> io::Result<()> {
 
 fn rows(options: &Options, lookups: &[Lookup]) -> Vec<(&'static str, Row)> {
     let run = |policy: Policy| match policy {
-        Policy::Gateway => gateway::run(options, lookups),
+        Policy::Gateway => gateway::run(options, lookups, true),
+        Policy::NoRides => gateway::run(options, lookups, false),
         _ => baseline::run(policy, options, lookups),
     };
     options.policies().into_iter().map(|policy| (policy.as_str(), run(policy))).collect()

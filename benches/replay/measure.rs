@@ -31,6 +31,9 @@ pub(crate) struct Told {
     /// Its keys, and how many of them were not cached.
     pub(crate) asked: usize,
     pub(crate) missed: usize,
+    /// Those of its keys that are hot, and how many of them were cached and fresh.
+    pub(crate) hot: usize,
+    pub(crate) hot_fresh: usize,
     pub(crate) fate: Fate,
     /// From its arrival until it was told.
     pub(crate) waited: Duration,
@@ -116,11 +119,14 @@ impl Measure {
         let of = |fate: Fate| self.told.iter().filter(move |told| told.fate == fate);
         let keys: usize = self.told.iter().map(|told| told.asked).sum();
         let missed: usize = self.told.iter().map(|told| told.missed).sum();
+        let hot: usize = self.told.iter().map(|told| told.hot).sum();
+        let hot_fresh: usize = self.told.iter().map(|told| told.hot_fresh).sum();
         let waits = of(Fate::Served).chain(of(Fate::TimedOut)).map(|told| told.waited.as_secs_f64());
         let off = |told: &Told| told.promised.abs_diff(told.waited).div_duration_f64(self.interval);
         let (used, starts) = (slots.gap * slots.starts, f64::from(slots.starts));
         Row {
             hits: part(keys.saturating_sub(missed) as f64, keys as f64),
+            hot_fresh: part(hot_fresh as f64, hot as f64),
             requests: slots.starts,
             keys_per_request: part(slots.keys as f64, starts),
             used_while_waiting: part(used.as_secs_f64(), (used + slots.lost).as_secs_f64()),
@@ -158,6 +164,7 @@ impl Measure {
 #[derive(PartialEq, Debug)]
 pub(crate) struct Row {
     pub(crate) hits: f64,
+    pub(crate) hot_fresh: f64,
     pub(crate) requests: u32,
     pub(crate) keys_per_request: f64,
     pub(crate) used_while_waiting: f64,

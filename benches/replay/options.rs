@@ -72,6 +72,8 @@ pub(crate) struct Options {
 pub(crate) enum Policy {
     /// The real thing.
     Gateway,
+    /// The same without keys that ride along before they expire.
+    NoRides,
     /// Batches filled in the order in which keys came, whoever asked.
     Fifo,
     /// Each request carries the keys of one lookup.
@@ -87,6 +89,7 @@ impl Policy {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Gateway => "gateway",
+            Self::NoRides => "no-rides",
             Self::Fifo => "fifo",
             Self::NoMerge => "no-merge",
             Self::NoCoalescing => "no-coalescing",

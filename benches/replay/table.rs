@@ -5,9 +5,10 @@ use std::io::{self, Write};
 use crate::measure::Row;
 
 /// The columns' names; `main.rs` says what they mean.
-const NAMES: [&str; 15] = [
+const NAMES: [&str; 16] = [
     "policy",
     "hits",
+    "hot fresh",
     "requests",
     "keys each",
     "slots used while waiting",
@@ -54,6 +55,7 @@ fn cells(policy: &str, row: &Row) -> [String; NAMES.len()] {
     [
         policy.to_owned(),
         percent(row.hits),
+        percent(row.hot_fresh),
         row.requests.to_string(),
         format!("{:.1}", row.keys_per_request),
         percent(row.used_while_waiting),
