@@ -28,6 +28,12 @@ mod passthrough;
 mod writes;
 // What operators see.
 mod admin;
+// Free rides and idle slots: what is read stays fresh without a request of its own.
+mod rides;
+// Stale answers, outages, and newer versions of a customer.
+mod freshness;
+// Other lookup paths: the one that is built in, and one that is made up.
+mod shapes;
 // Customers who are erased.
 mod purge;
 // Customers of whom the upstream says that they have changed.
