@@ -188,7 +188,7 @@ impl Gateway {
             let answer = self.cache.get(&key);
             let given = answer.as_ref().map(|answer| directives.judge(answer, self.cache.policy(), now));
             if let (Some(answer), Some(Use::Hit | Use::Stale { .. }), true) = (&answer, given, self.rides) {
-                self.cache.was_read(&key, answer);
+                self.cache.was_read(&key, answer, now);
             }
             match given {
                 Some(Use::Hit) => hot_fresh += usize::from(*hot),

@@ -20,9 +20,15 @@ use crate::{
     clock::{self, Instant},
     error::Refusal,
     metrics::EventOutcome,
-    request::body,
+    request::body::{self, Limits},
     upstream::wire,
 };
+
+/// Bytes of an event: it is a record without most of its fields.
+const MAX_EVENT: usize = 64 << 10;
+
+/// Ids that one event may name on one lookup path: a customer with all its phones.
+const MAX_IDS: usize = 64;
 
 impl Admin {
     pub(super) async fn event<B>(&self, headers: &HeaderMap, body: B) -> Result<Response<Bytes>, Refusal>
@@ -47,11 +53,17 @@ impl Admin {
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
         body::check_headers(headers)?;
-        let body = body::read(body, headers, &self.limits).await?;
+        let limits = Limits { max: self.limits.max.min(MAX_EVENT), ..self.limits.clone() };
+        let body = body::read(body, headers, &limits).await?;
         let not_json = |_error| Refusal::InvalidRequest("the body is not JSON".into());
         let event: &RawValue = serde_json::from_slice(&body).map_err(not_json)?;
         let ids = self.paths.iter().map(|path| wire::carried_by(&path.shape, event));
-        ids.collect::<Option<_>>().ok_or(Refusal::InvalidRequest("the body must be one JSON object".into()))
+        let named: Named =
+            ids.collect::<Option<_>>().ok_or(Refusal::InvalidRequest("the body must be one JSON object".into()))?;
+        if named.iter().any(|ids| ids.len() > MAX_IDS) {
+            return Err(Refusal::InvalidRequest("an event names one customer".into()));
+        }
+        Ok(named)
     }
 
     fn apply(&self, named: Named, now: Instant) -> EventOutcome {

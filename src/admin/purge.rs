@@ -71,6 +71,7 @@ impl Admin {
         for ((path, gone), forgotten) in self.paths.iter().zip(&mut gone).zip(self.forget(named, now)) {
             erased.keys += forgotten.keys;
             erased.records += forgotten.records;
+            self.cache.forget_noted(&forgotten.meant);
             gone.extend(forgotten.meant.into_iter().map(|key| key.id));
             // By the id alone: in whichever scope it is queued.
             path.dispatch.erase(|key| gone.contains(&key.id));

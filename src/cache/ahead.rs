@@ -9,13 +9,20 @@
 //!   twice, cost nothing here.
 //! - **Ready** it is in the last quarter of its lifetime, and for half a lifetime after that: what is stale is still
 //!   worth a place that costs nothing.
-//! - **Taken** it is once. If that fails it may be noted again by its later reads.
-//! - There is a [limit](MOST). Beyond it nothing is noted; what is read much tries again whenever its reads have doubled.
+//! - **Taken** it is once. If nothing comes of that, its next read notes it again.
+//! - **Of a customer** one unique key is enough: the record that comes answers the others. A key that several customers may
+//!   share is asked for itself.
+//! - **Not every key may ride.** One that its records do not carry would not be recognised in company, and neither would a
+//!   text that nobody had and somebody has by now, spelled in another way: who waits beside it would have to be asked for
+//!   again.
+//! - There is a [limit](MOST). At the limit what is over is let go in every scope, also in those that nobody asks in any
+//!   more; beyond it nothing is noted, and what is read much tries again whenever its reads have doubled.
 
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use super::{
@@ -24,7 +31,7 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    key::{Id, Key, Scope},
+    key::{Id, Key, Kind, Scope, Value},
     record::Record,
 };
 
@@ -34,6 +41,12 @@ const MOST: usize = 65_536;
 
 /// Keys looked at for each that is wanted, where many are of a kind that cannot be used now.
 const PATIENCE: usize = 8;
+
+/// Moments that are attended to at once, at most: a millisecond or so. What is left comes with the next request.
+const AT_ONCE: usize = 4096;
+
+/// How long after a search for what is over nothing is searched for again.
+const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// The keys that are noted, by scope.
 pub(super) struct Ahead {
@@ -47,6 +60,8 @@ struct State {
     scopes: HashMap<Arc<Scope>, Noted>,
     count: usize,
     serial: u64,
+    /// When what is over may be searched for again.
+    search_at: Option<Instant>,
 }
 
 /// The noted keys of one scope.
@@ -73,12 +88,14 @@ impl Ahead {
     }
 
     /// Notes a key that was just read.
-    pub(super) fn note(&self, key: &Key, answer: &Answer) {
+    pub(super) fn note(&self, key: &Key, answer: &Answer, now: Instant) {
         let mut state = self.lock();
         if state.count >= MOST {
+            self.let_go(&mut state, now);
+        }
+        if state.count >= MOST || !answer.set_noted() {
             return;
         }
-        answer.set_noted(true);
         state.count += 1;
         state.serial += 1;
         let place = (answer.due_at(&self.policy), state.serial);
@@ -95,12 +112,13 @@ impl Ahead {
         scope: &Arc<Scope>,
         now: Instant,
         most: usize,
-        usable: impl Fn(&Key) -> bool,
+        (usable, is_unique): (impl Fn(&Key) -> bool, impl Fn(Kind) -> bool),
     ) -> Vec<Key> {
         let mut state = self.lock();
         let state = &mut *state;
         let Some(noted) = state.scopes.get_mut(scope) else { return Vec::new() };
-        state.count -= noted.advance(scope, now, |key| self.due(key, now), &self.policy);
+        let mut left = AT_ONCE;
+        state.count -= noted.advance(scope, now, |key| self.due(key, now), (&self.policy, &mut left));
         let mut taken = Vec::new();
         let mut customers: HashSet<*const Record> = HashSet::new();
         let mut over = Vec::new();
@@ -113,14 +131,16 @@ impl Ahead {
                 over.push(*place);
                 continue;
             };
-            let asked_as_it_is = answer.records.iter().all(|record| record.carries(id));
-            if !asked_as_it_is || !usable(&key) {
+            if !usable(&key) {
                 continue;
             }
             over.push(*place);
-            answer.set_noted(false);
-            let same = |record: &Arc<Record>| !customers.insert(Arc::as_ptr(record));
-            if answer.records.is_empty() || !answer.records.iter().all(same) {
+            answer.forget_noted();
+            let mut new = answer.records.is_empty() || !is_unique(id.kind);
+            for record in &answer.records {
+                new |= customers.insert(Arc::as_ptr(record));
+            }
+            if new {
                 taken.push(key);
             }
         }
@@ -133,25 +153,48 @@ impl Ahead {
         taken
     }
 
-    /// The scope, of those that may be asked, that has the most read of the ready keys; else when there will be one.
-    pub(super) fn next(&self, now: Instant, may: impl Fn(&Scope) -> bool) -> Result<Arc<Scope>, Option<Instant>> {
+    /// The scope, of those that may be asked, that has the most read of the ready keys.
+    pub(super) fn next(&self, now: Instant, may: impl Fn(&Scope) -> bool) -> Option<Arc<Scope>> {
         let mut state = self.lock();
-        let mut best: Option<(u32, Arc<Scope>)> = None;
-        let mut soonest: Option<Instant> = None;
+        self.let_go(&mut state, now);
+        let ready = state.scopes.iter().filter(|(scope, _)| may(scope));
+        let most = |(scope, noted): (&Arc<Scope>, &Noted)| {
+            let ((Reverse(reads), _), _) = noted.ready.first_key_value()?;
+            Some((*reads, Arc::clone(scope)))
+        };
+        ready.filter_map(most).max_by_key(|(reads, _)| *reads).map(|(_, scope)| scope)
+    }
+
+    /// Makes ready what is due and lets go what is over in every scope.
+    fn let_go(&self, state: &mut State, now: Instant) {
+        if state.search_at.is_some_and(|search_at| now < search_at) {
+            return;
+        }
+        state.search_at = Some(now + SEARCH_PAUSE);
+        let mut left = AT_ONCE;
         let mut gone = 0;
-        for (scope, noted) in state.scopes.iter_mut().filter(|(scope, _)| may(scope)) {
-            gone += noted.advance(scope, now, |key| self.due(key, now), &self.policy);
-            if let Some((Reverse(reads), _)) = noted.ready.first_key_value().map(|(place, _)| *place)
-                && best.as_ref().is_none_or(|(most, _)| reads > *most)
-            {
-                best = Some((reads, Arc::clone(scope)));
-            }
-            let due = noted.moments.iter().find(|(_, moment)| matches!(moment, Moment::Due(_)));
-            soonest = due.map(|((at, _), _)| *at).into_iter().chain(soonest).min();
+        for (scope, noted) in &mut state.scopes {
+            gone += noted.advance(scope, now, |key| self.due(key, now), (&self.policy, &mut left));
         }
         state.count -= gone;
         state.scopes.retain(|_, noted| !noted.moments.is_empty());
-        best.map(|(_, scope)| scope).ok_or(soonest)
+    }
+
+    /// Forgets these keys, which must not be seen again.
+    pub(super) fn forget(&self, keys: &[Key]) {
+        let mut state = self.lock();
+        let state = &mut *state;
+        let mut gone = 0;
+        for key in keys {
+            let Some(noted) = state.scopes.get_mut(&key.scope) else { continue };
+            let before = noted.moments.len();
+            let is_own = |moment: &Moment| matches!(moment, Moment::Due(id) if *id == key.id);
+            noted.moments.retain(|_, moment| !is_own(moment));
+            gone += before - noted.moments.len();
+            // What has become of its place is found when its time is over.
+            noted.ready.retain(|_, id| *id != key.id);
+        }
+        state.count -= gone;
     }
 
     /// Forgets everything that was noted.
@@ -171,18 +214,22 @@ impl Ahead {
 }
 
 impl Noted {
-    /// Makes ready what is due and lets go what is over. Returns how many keys are not noted any more.
+    /// Makes ready what is due and lets go what is over, a limited number of times. Returns how many keys are not noted
+    /// any more.
     fn advance(
         &mut self,
         scope: &Arc<Scope>,
         now: Instant,
         due: impl Fn(&Key) -> Option<Arc<Answer>>,
-        policy: &Policy,
+        (policy, left): (&Policy, &mut usize),
     ) -> usize {
         let mut gone = 0;
-        while let Some(entry) = self.moments.first_entry().filter(|entry| entry.key().0 <= now) {
-            let ((_, number), moment) = entry.remove_entry();
+        while *left > 0
+            && let Some(entry) = self.moments.first_entry().filter(|entry| entry.key().0 <= now)
+        {
+            *left -= 1;
             gone += 1;
+            let ((_, number), moment) = entry.remove_entry();
             let id = match moment {
                 Moment::Gone(reads) => {
                     self.ready.remove(&(Reverse(reads), number));
@@ -192,7 +239,7 @@ impl Noted {
             };
             let key = Key { scope: Arc::clone(scope), id };
             let Some(answer) = due(&key) else { continue };
-            let Some(reads) = answer.noted_reads() else { continue };
+            let Some(reads) = answer.noted_reads().filter(|_| may_ride(&key.id, &answer)) else { continue };
             let gone_at = answer.due_at(policy) + answer.lifetime(policy).mul_f64(0.75);
             if gone_at > now {
                 self.ready.insert((Reverse(reads), number), key.id);
@@ -201,5 +248,13 @@ impl Noted {
             }
         }
         gone
+    }
+}
+
+/// Whether what comes of this key will be recognised in company.
+fn may_ride(id: &Id, answer: &Answer) -> bool {
+    match &id.value {
+        Value::Text(_) if answer.records.is_empty() => false,
+        _ => answer.records.iter().all(|record| record.carries(id)),
     }
 }

@@ -1,4 +1,5 @@
-//! Which customers carry an id that several may share, whether or not anybody has asked for it.
+//! Which customers carry an id that does not lead to them in the index: one that several may share, whether or not anybody has
+//! asked for it, and any id of a record that identifies no customer.
 //!
 //! A record does not answer for its phones until one is asked for, so the index does not lead from a phone to everybody
 //! who has it. Who erases a phone, or has written to it, means all of them. An entry is one pointer and a position: the
@@ -28,7 +29,7 @@ impl Carriers {
     pub(super) fn add(&self, record: &Arc<Record>, shape: &Shape) {
         let mut table = self.lock();
         for (position, id) in (0..=u8::MAX).zip(&record.ids) {
-            if !shape.list(id.kind).unique {
+            if !shape.list(id.kind).unique || record.identity.is_none() {
                 let hash = self.hash(&record.key(id));
                 let rehash = |(record, position): &Place| self.hash(&record.key(&record.ids[usize::from(*position)]));
                 table.insert_unique(hash, (Arc::clone(record), position), rehash);

@@ -42,6 +42,9 @@ pub(super) const DUE: f64 = 0.75;
 /// In [`Answer::reads`]: it is noted as worth to be asked again before it expires.
 const NOTED: u32 = 1 << 31;
 
+/// In [`Answer::reads`]: it was noted and given away, so that its next read notes it again if nothing came of that.
+const AGAIN: u32 = 1 << 30;
+
 /// What the upstream said of one key: its records, or that there is none.
 #[derive(Debug)]
 pub struct Answer {
@@ -90,22 +93,25 @@ impl Answer {
     /// Counts a read. Whether it should be noted now: each time the number has doubled, until it is.
     pub(super) fn count_read(&self) -> bool {
         let before = self.reads.fetch_add(1, Ordering::Relaxed);
-        before & NOTED == 0 && (before + 1).is_power_of_two()
+        before & NOTED == 0 && (before & AGAIN != 0 || (before + 1).is_power_of_two())
     }
 
-    /// It is noted, or not any more.
-    pub(super) fn set_noted(&self, noted: bool) {
-        if noted {
-            self.reads.fetch_or(NOTED, Ordering::Relaxed);
-        } else {
-            self.reads.fetch_and(!NOTED, Ordering::Relaxed);
-        }
+    /// It is noted from now on; whether it was not before.
+    pub(super) fn set_noted(&self) -> bool {
+        self.reads.fetch_and(!AGAIN, Ordering::Relaxed);
+        self.reads.fetch_or(NOTED, Ordering::Relaxed) & NOTED == 0
+    }
+
+    /// It is not noted any more: it is asked for.
+    pub(super) fn forget_noted(&self) {
+        self.reads.fetch_or(AGAIN, Ordering::Relaxed);
+        self.reads.fetch_and(!NOTED, Ordering::Relaxed);
     }
 
     /// How often it was read since it was fetched, if that is noted.
     pub(super) fn noted_reads(&self) -> Option<u32> {
         let reads = self.reads.load(Ordering::Relaxed);
-        (reads & NOTED != 0).then_some(reads & !NOTED)
+        (reads & NOTED != 0).then_some(reads & !(NOTED | AGAIN))
     }
 
     /// From when on it is worth to be asked again where that costs nothing: in the last quarter of its lifetime.

@@ -8,13 +8,16 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{Answer, Cache, Whose};
+use super::{Answer, Cache, Whose, resident::ResidentKey};
 use crate::{
     clock::Instant,
     key::{Id, Key},
     record::Record,
     shape::Shape,
 };
+
+/// Ids that are forgotten in one turn, at most: a millisecond or so.
+const AT_ONCE: usize = 256;
 
 /// What was forgotten.
 #[derive(Default, Debug)]
@@ -23,7 +26,8 @@ pub struct Forgotten {
     pub keys: usize,
     /// Customers, and answers of which no customer is known.
     pub records: usize,
-    /// The keys that bring back what was held: one for each customer, and each key that several customers may share.
+    /// The keys that bring back what was held and good to be given: one for each customer, and each key that several
+    /// customers may share.
     pub held: Vec<Key>,
     /// Every key meant, held or not.
     pub meant: Vec<Key>,
@@ -34,16 +38,24 @@ impl Cache {
     /// them back.
     #[must_use]
     pub fn forget(&self, (lookup, shape): (u8, &Shape), whose: Whose<'_>, ids: &[Id], now: Instant) -> Forgotten {
-        let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut forgetting =
             Forgetting { cache: self, shape, now, forgotten: Forgotten::default(), met: HashSet::new() };
         for scope in self.scopes.of(lookup, whose) {
-            for id in ids {
-                forgetting.key(Key { scope: Arc::clone(&scope), id: id.clone() });
+            for ids in ids.chunks(AT_ONCE) {
+                // Others have their turn in between.
+                let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
+                for id in ids {
+                    forgetting.key(Key { scope: Arc::clone(&scope), id: id.clone() });
+                }
             }
         }
         self.residents.run_pending_tasks();
         forgetting.forgotten
+    }
+
+    /// Forgets that these keys were noted to be refreshed ahead: nothing of them is left.
+    pub fn forget_noted(&self, keys: &[Key]) {
+        self.ahead.forget(keys);
     }
 
     /// Forgets everything. What was asked for before `now` does not bring anything back.
@@ -55,9 +67,7 @@ impl Cache {
         let records = usize::try_from(self.residents.entry_count()).unwrap_or(usize::MAX);
         let keys = self.index.clear();
         self.ahead.clear();
-        for (key, _) in &self.residents {
-            self.residents.invalidate(&*key);
-        }
+        self.residents.invalidate_all();
         self.residents.run_pending_tasks();
         Forgotten { keys, records, ..Forgotten::default() }
     }
@@ -105,8 +115,10 @@ impl Forgetting<'_> {
             }
         }
         if let Some(identity) = record.identity() {
-            self.forgotten.held.push(record.key(identity));
-            self.cache.residents.invalidate(&record.key(identity));
+            if self.is_good(record.fetched_at) {
+                self.forgotten.held.push(record.key(identity));
+            }
+            self.cache.residents.invalidate(&ResidentKey::Customer(record.key(identity)));
         }
     }
 
@@ -118,12 +130,18 @@ impl Forgetting<'_> {
         self.forgotten.keys += 1;
         let identified = answer.is_identified();
         if !identified {
-            self.cache.residents.invalidate(&key);
+            self.cache.residents.invalidate(&ResidentKey::Answer(key.clone()));
             self.forgotten.records += usize::from(answer.records.is_empty());
         }
-        if !identified || !self.shape.list(key.id.kind).unique {
+        if self.is_good(answer.fetched_at) && (!identified || !self.shape.list(key.id.kind).unique) {
             self.forgotten.held.push(key);
         }
+    }
+
+    /// Whether what was asked then was still given to callers: nobody misses what was not.
+    fn is_good(&self, fetched_at: Instant) -> bool {
+        let policy = &self.cache.policy;
+        self.now.saturating_duration_since(fetched_at) < policy.ttl + policy.stale_while_revalidate
     }
 
     fn bar(&mut self, key: Key) {

@@ -36,6 +36,14 @@ impl Index {
         self.shard(&key).write().unwrap_or_else(PoisonError::into_inner).insert(key, answer);
     }
 
+    /// Gives the key another answer, if the one that it has is the one meant: what has gone meanwhile stays away.
+    pub(super) fn replace_if(&self, key: &Key, meant: &Arc<Answer>, answer: Arc<Answer>) {
+        let mut shard = self.shard(key).write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(held) = shard.get_mut(key).filter(|held| Arc::ptr_eq(held, meant)) {
+            *held = answer;
+        }
+    }
+
     /// Removes the key if its answer is one of those meant; what has been replaced meanwhile stays.
     pub(super) fn remove_if(&self, key: &Key, meant: impl FnOnce(&Arc<Answer>) -> bool) -> bool {
         let mut shard = self.shard(key).write().unwrap_or_else(PoisonError::into_inner);

@@ -41,7 +41,7 @@ use self::{
     bars::Bars,
     carriers::Carriers,
     index::Index,
-    resident::{Resident, weigh},
+    resident::{Resident, ResidentKey, weigh},
     scopes::Scopes,
 };
 pub use self::{
@@ -54,6 +54,7 @@ use crate::{
     clock::Instant,
     key::{Key, Scope},
     metrics::CacheMetrics,
+    shape::Shape,
 };
 
 /// The documented spelling of a success, until the upstream has been heard.
@@ -71,7 +72,7 @@ pub struct Config {
 /// The answers of all lookup paths, within one capacity.
 pub struct Cache {
     index: Arc<Index>,
-    residents: moka::sync::Cache<Key, Resident>,
+    residents: moka::sync::Cache<ResidentKey, Resident>,
     policy: Policy,
     /// The envelope of the last success of each lookup path.
     envelopes: RwLock<Vec<Bytes>>,
@@ -99,13 +100,14 @@ impl Cache {
             .eviction_policy(EvictionPolicy::lru())
             .eviction_listener({
                 let (index, bars, carriers) = (Arc::clone(&index), Arc::clone(&bars), Arc::clone(&carriers));
-                move |key: Arc<Key>, resident: Resident, cause| {
+                move |key: Arc<ResidentKey>, resident: Resident, cause| {
+                    let key = key.key();
                     if cause.was_evicted() {
                         metrics.evicted_for_size.inc();
                         // First barred, then gone: who misses it in the index must find the bar.
-                        resident.keys(&key).into_iter().for_each(|key| bars.raise_before(resident.fetched_at(), key));
+                        resident.keys(key).into_iter().for_each(|key| bars.raise_before(resident.fetched_at(), key));
                     }
-                    resident.leave(&key, &index, &carriers);
+                    resident.leave(key, &index, &carriers);
                 }
             })
             .build();
@@ -135,11 +137,11 @@ impl Cache {
         if answer.is_identified() {
             for record in &answer.records {
                 if let Some(identity) = record.identity() {
-                    let _used = self.residents.get(&record.key(identity));
+                    let _used = self.residents.get(&ResidentKey::Customer(record.key(identity)));
                 }
             }
         } else {
-            let _used = self.residents.get(key);
+            let _used = self.residents.get(&ResidentKey::Answer(key.clone()));
         }
         Some(answer)
     }
@@ -152,24 +154,28 @@ impl Cache {
 
     /// A caller was given the answer of this key from the cache. What is read is asked again before it expires, where
     /// that costs no request of its own; see [`expiring`](Self::expiring).
-    pub fn was_read(&self, key: &Key, answer: &Answer) {
+    pub fn was_read(&self, key: &Key, answer: &Answer, now: Instant) {
         if answer.count_read() {
-            self.ahead.note(key, answer);
+            self.ahead.note(key, answer, now);
         }
     }
 
     /// Up to so many keys of a scope that are about to expire and were read since they were fetched, the most read first,
     /// among those that the caller can use. They are given once.
     #[must_use]
-    pub fn expiring(&self, scope: &Arc<Scope>, now: Instant, most: usize, usable: impl Fn(&Key) -> bool) -> Vec<Key> {
-        self.ahead.take(scope, now, most, usable)
+    pub fn expiring(
+        &self,
+        (scope, shape): (&Arc<Scope>, &Shape),
+        now: Instant,
+        most: usize,
+        usable: impl Fn(&Key) -> bool,
+    ) -> Vec<Key> {
+        self.ahead.take(scope, now, most, (usable, |kind| shape.list(kind).unique))
     }
 
     /// The scope, among those that may be asked, in which the most read of the keys is that are about to expire.
-    ///
-    /// # Errors
-    /// When there is none now: the moment at which there will be one, if that is known.
-    pub fn next_expiring(&self, now: Instant, may: impl Fn(&Scope) -> bool) -> Result<Arc<Scope>, Option<Instant>> {
+    #[must_use]
+    pub fn next_expiring(&self, now: Instant, may: impl Fn(&Scope) -> bool) -> Option<Arc<Scope>> {
         self.ahead.next(now, may)
     }
 

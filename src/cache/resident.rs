@@ -12,6 +12,24 @@ const RESIDENT_OVERHEAD: usize = 400;
 /// Bytes that each key costs: its place in the index, the answer, and the value itself.
 const KEY_OVERHEAD: usize = 200;
 
+/// What moka knows a resident by: a customer and an answer of the same key are two.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) enum ResidentKey {
+    /// The key that identifies the customer.
+    Customer(Key),
+    /// The key that is answered.
+    Answer(Key),
+}
+
+impl ResidentKey {
+    /// The key.
+    pub(super) fn key(&self) -> &Key {
+        match self {
+            Self::Customer(key) | Self::Answer(key) => key,
+        }
+    }
+}
+
 /// One customer, or one answer that has no identified customer.
 #[derive(Clone)]
 pub(super) enum Resident {
@@ -48,7 +66,8 @@ impl Resident {
 
     /// Takes everything that leads to it out of the index; what has been replaced meanwhile stays.
     pub(super) fn leave(&self, key: &Key, index: &Index, carriers: &Carriers) {
-        self.records().iter().for_each(|record| carriers.remove(record));
+        let own = |record: &&Arc<Record>| matches!(self, Self::Customer(_)) || record.identity.is_none();
+        self.records().iter().filter(own).for_each(|record| carriers.remove(record));
         match self {
             Self::Customer(record) => {
                 for id in &record.ids {
@@ -64,11 +83,13 @@ impl Resident {
 }
 
 /// What a resident counts for against the capacity, in bytes.
-pub(super) fn weigh(_key: &Key, resident: &Resident) -> u32 {
+pub(super) fn weigh(_key: &ResidentKey, resident: &Resident) -> u32 {
     let bytes = match resident {
         Resident::Customer(record) => record_bytes(record),
         Resident::Answer(answer) => {
-            KEY_OVERHEAD + answer.records.iter().map(|record| record_bytes(record)).sum::<usize>()
+            // Identified customers beside the others are residents of their own.
+            let own = answer.records.iter().filter(|record| record.identity.is_none());
+            KEY_OVERHEAD + own.map(|record| record_bytes(record)).sum::<usize>()
         }
     };
     u32::try_from(bytes + RESIDENT_OVERHEAD).unwrap_or(u32::MAX)

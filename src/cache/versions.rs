@@ -10,7 +10,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Cache, bars::Bars, entry::Answer, fetch::Taken, resident::Resident};
+use super::{
+    Cache,
+    bars::Bars,
+    entry::Answer,
+    fetch::Taken,
+    resident::{Resident, ResidentKey},
+};
 use crate::{
     clock::Instant,
     key::{Id, Key, Scope},
@@ -59,7 +65,7 @@ impl Cache {
         if let (Some(identity), Some(older)) = (identity, held) {
             // What is outdated shows that what is older still is outdated, too.
             self.supersede(&older, None);
-            self.residents.invalidate(&identity);
+            self.residents.invalidate(&ResidentKey::Customer(identity));
         }
         Version::Outdated
     }
@@ -83,13 +89,14 @@ impl Cache {
             } else {
                 // An older list of this key's customers did not have this one: it is not the whole list any more.
                 self.index.remove_if(&key, |answer| {
-                    answer.fetched_at < record.fetched_at && !answer.records.iter().any(|one| one.same_customer(record))
+                    let own = answer.records.iter().find(|one| one.same_customer(record));
+                    answer.fetched_at < record.fetched_at && own.is_none_or(|own| !Arc::ptr_eq(own, record))
                 });
                 self.bars.raise_before(record.fetched_at, key);
             }
         }
         self.carriers.add(record, shape);
-        self.residents.insert(identity, Resident::Customer(Arc::clone(record)));
+        self.residents.insert(ResidentKey::Customer(identity), Resident::Customer(Arc::clone(record)));
         version
     }
 
@@ -119,15 +126,19 @@ impl Cache {
             if !answer.records.iter().any(|record| Arc::ptr_eq(record, old)) {
                 continue;
             }
-            match new.filter(|new| new.ids.contains(id)) {
+            match new.filter(|new| new.ids.contains(id) && answer.is_identified()) {
                 Some(new) => {
                     let records = answer.records.iter();
                     let records = records.map(|record| if Arc::ptr_eq(record, old) { new } else { record });
                     let records: Vec<_> = records.cloned().collect();
-                    self.index.insert(key, Arc::new(answer.with(records)));
+                    self.index.replace_if(&key, &answer, Arc::new(answer.with(records)));
                 }
                 None => {
                     self.index.remove_if(&key, |current| Arc::ptr_eq(current, &answer));
+                    if !answer.is_identified() {
+                        // A resident of its own, which is asked for anew rather than patched: it is rare.
+                        self.residents.invalidate(&ResidentKey::Answer(key.clone()));
+                    }
                     self.bars.raise_before(new.map_or(old.fetched_at, |new| new.fetched_at), key);
                 }
             }
@@ -163,7 +174,7 @@ impl Cache {
             if let Some(older) = self.index.get(key) {
                 self.index.remove_if(key, |held| Arc::ptr_eq(held, &older));
                 if !older.is_identified() {
-                    self.residents.invalidate(key);
+                    self.residents.invalidate(&ResidentKey::Answer(key.clone()));
                 }
             }
             return Answered::Outdated;
@@ -187,7 +198,7 @@ impl Cache {
             if let Some(identity) = old.identity().filter(|_| !records.iter().any(|new| new.same_customer(&old))) {
                 self.supersede(&old, None);
                 old.ids.iter().for_each(|id| self.bars.raise_before(fetched_at, old.key(id)));
-                self.residents.invalidate(&old.key(identity));
+                self.residents.invalidate(&ResidentKey::Customer(old.key(identity)));
             }
         }
     }
@@ -201,10 +212,10 @@ impl Cache {
         let answer = Arc::new(Answer::new(records, fetched_at, fastrand::u8(..)));
         self.index.insert(key.clone(), Arc::clone(&answer));
         if !answer.is_identified() {
-            self.residents.insert(key.clone(), Resident::Answer(Arc::clone(&answer)));
+            self.residents.insert(ResidentKey::Answer(key.clone()), Resident::Answer(Arc::clone(&answer)));
         } else if before.is_some_and(|before| !before.is_identified()) {
             // What said that there is no such customer is a resident of its own, and no longer needed.
-            self.residents.invalidate(key);
+            self.residents.invalidate(&ResidentKey::Answer(key.clone()));
         }
         answer
     }
@@ -215,7 +226,9 @@ impl Cache {
         for (id, taken) in stored {
             let Taken::Held(answer) = taken else { continue };
             let gone = |record: &Arc<Record>| {
-                record.identity().is_some_and(|identity| !self.residents.contains_key(&record.key(identity)))
+                record
+                    .identity()
+                    .is_some_and(|identity| !self.residents.contains_key(&ResidentKey::Customer(record.key(identity))))
             };
             if answer.records.iter().any(gone) {
                 let key = Key { scope: Arc::clone(scope), id: id.clone() };

@@ -59,12 +59,11 @@ impl Absence {
     #[must_use]
     pub fn may_join(&self, kind: Kind, kinds: &[Kind]) -> bool {
         let proved = |other: &Kind| self.pairs[self.position(kind, *other)] == Pair::Proved;
-        kinds.contains(&kind)
-            || match self.setting {
-                MixedLists::Union => true,
-                MixedLists::Never => kinds.is_empty(),
-                MixedLists::Auto => kinds.iter().all(proved),
-            }
+        match self.setting {
+            MixedLists::Union => true,
+            MixedLists::Never => kinds.iter().all(|other| *other == kind),
+            MixedLists::Auto => kinds.iter().all(|other| *other == kind || proved(other)),
+        }
     }
 
     /// Whether a request that carried these kinds is believed to have said everything of one of them, given the kinds

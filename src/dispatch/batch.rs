@@ -128,10 +128,10 @@ impl<W> Queue<W> {
         if let Again::Exactly(whole) = flight.how {
             self.halved.remove(&whole); // Not both of its halves pass.
         }
-        let number = self.next();
         if self.reject_riders(&mut flight, now) {
-            return self.hold(flight.keys, flight.lane, Again::Exactly(number), now);
+            return;
         }
+        let number = self.next();
         self.halved.insert(number, Halved { size: flight.keys.len(), passed: 0 });
         if self.halved.len() > MAX_HALVED {
             self.halved.pop_first(); // Its callers left, or a key of it was at fault: nothing follows from it.
@@ -160,6 +160,9 @@ impl<W> Queue<W> {
         flight.passed = true;
         self.limit.passed(flight.keys.len(), now);
         self.rides.passed(flight.keys.len(), now);
+        let how = flight.how;
+        self.passed_without_riders(how, now);
+        let Some(flight) = self.flights.get(&batch) else { return };
         let Again::Exactly(whole) = flight.how else { return };
         let Some(halved) = self.halved.get_mut(&whole) else { return };
         halved.passed += 1;
@@ -306,7 +309,7 @@ impl<W> Queue<W> {
         }
     }
 
-    fn hold(&mut self, keys: Vec<Key>, lane: Lane, how: Again, now: Instant) {
+    pub(super) fn hold(&mut self, keys: Vec<Key>, lane: Lane, how: Again, now: Instant) {
         let keys = self.drop_riders(keys);
         if keys.is_empty() {
             return;

@@ -18,6 +18,7 @@ use crate::{clock::Instant, key::Key, metrics::Refresh};
 impl<W> Queue<W> {
     /// Customers were erased: these keys are not fetched unless somebody waits.
     pub fn erase(&mut self, is_gone: impl Fn(&Key) -> bool) {
+        self.suspects.retain(|key, _| !is_gone(key));
         let gone = self.background.iter().filter(|(_, (key, _))| is_gone(key));
         let gone: Vec<_> = gone.map(|(number, _)| *number).collect();
         for number in gone {

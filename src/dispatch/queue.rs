@@ -53,6 +53,8 @@ pub struct Queue<W> {
     pub(super) limit: BatchLimit,
     /// The same for batches with riders; see [`ride`](super::ride).
     pub(super) rides: BatchLimit,
+    /// The batch that was last rejected with riders, by the number under which it goes again, and its size with them.
+    pub(super) without_riders: Option<(u64, usize)>,
     max_pending_keys: usize,
     pub(super) entries: HashMap<Key, Entry>,
     pub(super) tickets: BTreeMap<TicketId, Ticket<W>>,
@@ -87,6 +89,7 @@ impl<W> Queue<W> {
         Self {
             limit: BatchLimit::new(max_batch_keys),
             rides: BatchLimit::new(max_batch_keys),
+            without_riders: None,
             max_pending_keys,
             entries: HashMap::new(),
             tickets: BTreeMap::new(),

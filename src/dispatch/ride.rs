@@ -3,9 +3,10 @@
 //! - **Last.** A batch is composed of what is waited for and what is queued behind ([`compose`](super::compose)); riders
 //!   take the places that are left over, and none of those of a half, of a lone key or of a probe.
 //! - **No trace.** A rider is in flight or nowhere. When its request is refused, rejected or fails, it is dropped and the
-//!   others go again without it: it never costs a request of its own, nor a key that is waited for an attempt.
-//! - **Careful.** Riders make batches larger than callers do. When a batch with riders is rejected, the next ones carry
-//!   half as many keys, and full batches later find the way up again ([`BatchLimit`](super::batch_limit::BatchLimit)).
+//!   others go again without it: it costs no request of its own.
+//! - **Careful.** Riders make batches larger than callers do. When a batch with riders is rejected and passes without them,
+//!   the next ones carry half as many keys, and full batches later find the way up again
+//!   ([`BatchLimit`](super::batch_limit::BatchLimit)). That one slot is what a rider may cost.
 //! - **Alone** they go in slots that nobody wants, if the configuration grants them some
 //!   ([`seal_idle`](Queue::seal_idle)).
 
@@ -32,14 +33,26 @@ impl<W> Queue<W> {
         !self.entries.contains_key(key) && self.suspects.get(key).is_none_or(|until| *until <= now)
     }
 
-    /// Adds riders to a batch: keys of its scope and of kinds that may be in it, no more than there are
+    /// Whether a key may ride along in this batch.
+    #[must_use]
+    pub fn may_board(&self, batch: &Batch, key: &Key, now: Instant) -> bool {
+        let fits = |flight: &Flight| flight.lane.takes(need_of(flight.lane), key.id.kind);
+        key.scope == batch.ask.scope && self.flights.get(&batch.id).is_some_and(fits) && self.may_ride(key, now)
+    }
+
+    /// How many riders may go alone.
+    #[must_use]
+    pub fn idle_room(&self) -> usize {
+        self.room().min(self.rides.now())
+    }
+
+    /// Adds riders to a batch that [may board](Self::may_board) it, no more than there are
     /// [`free_places`](Self::free_places).
     pub fn board(&mut self, batch: &mut Batch, riders: Vec<Key>, now: Instant) {
         let Some(mut flight) = self.flights.remove(&batch.id) else { return };
-        let need = if flight.lane == Lane::Mixed { Need::Company } else { Need::OneList };
+        let need = need_of(flight.lane);
         for key in riders {
-            let fits = key.scope == batch.ask.scope && flight.lane.takes(need, key.id.kind);
-            if fits && self.may_ride(&key, now) {
+            if self.may_ride(&key, now) {
                 self.entries.insert(key.clone(), Entry { place: Place::InFlight, ..Entry::rider(need, now) });
                 batch.ask.ids.push(key.id.clone());
                 batch.needs.push(need);
@@ -56,7 +69,7 @@ impl<W> Queue<W> {
         if self.work_since().is_some() {
             return None;
         }
-        let room = self.room().min(self.rides.now());
+        let room = self.idle_room();
         let mut boarded = Vec::new();
         for key in keys {
             let same_scope = boarded.first().is_none_or(|first: &Key| first.scope == key.scope);
@@ -86,17 +99,33 @@ impl<W> Queue<W> {
         others
     }
 
-    /// A batch with riders was rejected: who is waited for goes again without them, and there will be fewer. False if it
-    /// has none.
+    /// A batch with riders was rejected: who is waited for goes again without them. False if it has none.
     pub(super) fn reject_riders(&mut self, flight: &mut Flight, now: Instant) -> bool {
         let size = flight.keys.len();
         flight.keys = self.drop_riders(std::mem::take(&mut flight.keys));
         let had_riders = flight.keys.len() < size;
         if had_riders {
-            self.rides.too_large(size, now);
+            let number = self.next();
+            self.without_riders = Some((number, size));
+            let keys = std::mem::take(&mut flight.keys);
+            self.hold(keys, flight.lane, Again::Exactly(number), now);
         }
         had_riders
     }
+
+    /// A batch passed. If it is one that was rejected with riders, they were too many or one of them was at fault.
+    pub(super) fn passed_without_riders(&mut self, how: Again, now: Instant) {
+        if let (Again::Exactly(passed), Some((number, size))) = (how, self.without_riders)
+            && passed == number
+        {
+            self.rides.too_large(size, now);
+            self.without_riders = None;
+        }
+    }
+}
+
+fn need_of(lane: Lane) -> Need {
+    if lane == Lane::Mixed { Need::Company } else { Need::OneList }
 }
 
 impl Entry {

@@ -2,12 +2,34 @@
 
 use std::{cell::RefCell, sync::Arc};
 
-use super::{LimitPer, Worker, batch::Batch, handle::State};
+use super::{LimitPer, Worker, absence::Absence, batch::Batch, handle::State};
 use crate::{
     clock::Instant,
     key::{Key, Kind, Scope},
     metrics::Refresh,
 };
+
+/// The kinds of keys in a request, as riders join it.
+struct Company<'a> {
+    absence: &'a Absence,
+    kinds: RefCell<Vec<Kind>>,
+}
+
+impl<'a> Company<'a> {
+    fn new(absence: &'a Absence, kinds: Vec<Kind>) -> Self {
+        Self { absence, kinds: RefCell::new(kinds) }
+    }
+
+    /// Whether a key of this kind may join; then it has.
+    fn admits(&self, kind: Kind) -> bool {
+        let mut kinds = self.kinds.borrow_mut();
+        let admits = self.absence.may_join(kind, &kinds);
+        if admits && !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+        admits
+    }
+}
 
 /// Why the keys at the end of a batch are asked although nobody waits for them and nobody queued them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -39,9 +61,10 @@ impl Worker {
         if places == 0 {
             return;
         }
-        let kinds: Vec<Kind> = batch.ask.ids.iter().map(|id| id.kind).collect();
-        let fits = |key: &Key| state.absence.may_join(key.id.kind, &kinds) && state.queue.may_ride(key, now);
-        let riders = self.cache.expiring(&batch.ask.scope, now, places, fits);
+        let kinds = batch.ask.ids.iter().map(|id| id.kind).collect();
+        let (queue, company) = (&state.queue, Company::new(&state.absence, kinds));
+        let fits = |key: &Key| queue.may_board(batch, key, now) && company.admits(key.id.kind);
+        let riders = self.cache.expiring((&batch.ask.scope, &self.shape), now, places, fits);
         state.queue.board(batch, riders, now);
     }
 
@@ -50,8 +73,9 @@ impl Worker {
         if !self.fetches.is_empty() || state.pacer.is_troubled() || state.drain_at.is_some() {
             return None;
         }
+        state.queue.probe(false);
         let refresh = self.idle_refresh(state, now);
-        let warmup = if refresh == Some(now) { refresh } else { self.warm_up(state, now) };
+        let warmup = if self.fetches.is_empty() { self.warm_up(state, now) } else { None };
         let next = [refresh, warmup].into_iter().flatten().min();
         // Something was sent: its end wakes the worker.
         if self.fetches.is_empty() { next } else { None }
@@ -63,25 +87,15 @@ impl Worker {
             return Some(ready_at);
         }
         // Reads do not wake the worker: it looks at each slot.
-        let next_slot = now + state.pacer.gap();
-        let scope = match self.cache.next_expiring(now, |scope| self.serves(scope)) {
-            Ok(scope) => scope,
-            Err(due_at) => return Some(due_at.map_or(next_slot, |due_at| due_at.clamp(now, next_slot).max(next_slot))),
-        };
-        let kinds = RefCell::new(Vec::new());
-        let fits = |key: &Key| {
-            let fits = state.absence.may_join(key.id.kind, &kinds.borrow()) && state.queue.may_ride(key, now);
-            if fits {
-                kinds.borrow_mut().push(key.id.kind);
-            }
-            fits
-        };
-        let keys = self.cache.expiring(&scope, now, state.queue.max_batch_keys(), fits);
+        let next_slot = Some(now + state.pacer.gap());
+        let Some(scope) = self.cache.next_expiring(now, |scope| self.serves(scope)) else { return next_slot };
+        let (queue, company) = (&state.queue, Company::new(&state.absence, Vec::new()));
+        let fits = |key: &Key| queue.may_ride(key, now) && company.admits(key.id.kind);
+        let keys = self.cache.expiring((&scope, &self.shape), now, queue.idle_room(), fits);
         if self.send_spare(state, keys, Spare::Idle, now) {
             state.idle.refresh.spend(now, state.pacer.gap());
-            return Some(now);
         }
-        Some(next_slot)
+        next_slot
     }
 
     fn warm_up(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
@@ -91,7 +105,7 @@ impl Worker {
             return Some(ready_at);
         }
         let mut keys = Vec::new();
-        while keys.len() < state.queue.max_batch_keys()
+        while keys.len() < state.queue.idle_room()
             && let Some(key) = state.idle.cold.front().filter(|key| key.scope == scope).cloned()
         {
             state.idle.cold.pop_front();
@@ -103,7 +117,7 @@ impl Worker {
         if self.send_spare(state, keys, Spare::Warmup, now) {
             state.idle.warmup.spend(now, state.pacer.gap());
         }
-        Some(now)
+        Some(now + state.pacer.gap())
     }
 
     fn send_spare(&mut self, state: &mut State, keys: Vec<Key>, why: Spare, now: Instant) -> bool {

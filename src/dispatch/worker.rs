@@ -51,7 +51,7 @@ struct UnderWay {
 pub struct Worker {
     pub(super) shared: Arc<Shared>,
     pub(super) cache: Arc<Cache>,
-    shape: Arc<Shape>,
+    pub(super) shape: Arc<Shape>,
     ask: Ask,
     pub(super) fetches: JoinSet<Fetched>,
     /// Whose keys it asks for, where each credential has a worker of its own.

@@ -14,7 +14,7 @@
 //!   demand for a new answer, as everywhere on the web, even in the instant of the fetch;
 //! - `min-fresh=N`: what will not be fresh for N more is not a hit;
 //! - `max-stale` and `max-stale=N`: what is stale (by at most N) is answered and refreshed behind, past
-//!   `stale_while_revalidate` too, until nothing may use it; with N, what is staler is not, within it neither.
+//!   `stale_while_revalidate` and `stale_if_error` too; with N, what is staler is not, within them neither.
 //!
 //! Except under `no-cache`, what is not a hit may still be answered while the upstream fails, as the policy says.
 //! `no-store` and `only-if-cached` decide what happens to a whole lookup; they are read here and obeyed by the handler.
@@ -68,7 +68,7 @@ pub struct CacheDirectives {
 /// How stale an answer the caller takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MaxStale {
-    /// Any that may be used at all.
+    /// Any.
     Any,
     /// Past its lifetime by at most this.
     By(Duration),

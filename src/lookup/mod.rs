@@ -157,12 +157,12 @@ impl Lookup {
             };
             match directives.cache.judge(&answer, self.cache.policy(), *now) {
                 Use::Hit => {
-                    self.cache.was_read(&key, &answer);
+                    self.cache.was_read(&key, &answer, *now);
                     tally.hit(id.kind, &answer);
                     Asked { answer: Some(answer), fallback: None }
                 }
                 Use::Stale { refresh } => {
-                    self.cache.was_read(&key, &answer);
+                    self.cache.was_read(&key, &answer, *now);
                     tally.stale(id.kind);
                     if refresh && !directives.cache.no_store {
                         stale.push(key);
@@ -243,7 +243,9 @@ impl Lookup {
     fn fall_back_at_once(&self, inquiry: &mut Inquiry) {
         let Inquiry { scope, ids, asked, tally, now, directives, .. } = inquiry;
         let has_fallback = |asked: &Asked| asked.answer.is_none() && asked.fallback.is_some();
-        if !asked.iter().any(has_fallback) || !self.dispatch.is_troubled(*now, scope) {
+        // Who wants nothing kept asks for itself: otherwise nobody might ever ask again.
+        let alone = directives.cache.no_store;
+        if alone || !asked.iter().any(has_fallback) || !self.dispatch.is_troubled(*now, scope) {
             return;
         }
         let mut stale = Vec::new();
@@ -251,9 +253,7 @@ impl Lookup {
             asked.fall_back(tally, id.kind);
             stale.push(Key { scope: Arc::clone(scope), id: id.clone() });
         }
-        if !directives.cache.no_store {
-            self.dispatch.refresh(*now, scope, stale);
-        }
+        self.dispatch.refresh(*now, scope, stale);
     }
 
     fn respond(&self, inquiry: &Inquiry) -> Response<Bytes> {

@@ -25,6 +25,9 @@ use crate::{
     upstream::{self, wire},
 };
 
+/// Ids that one write may name on one lookup path: the 500 customers that the platform takes at once, with ten each.
+const MAX_IDS: usize = 5000;
+
 /// One write under way.
 pub(super) struct Write {
     cached: Arc<Cached>,
@@ -94,7 +97,11 @@ impl Write {
         // Of a body that broke off nothing can be read: JSON has its last brace at its end.
         let Some(items) = items(&body, &self.items) else { return WriteOutcome::Unreadable };
         for (lookup, shape) in (0..=u8::MAX).zip(&self.cached.shapes) {
-            let ids: Vec<_> = items.iter().filter_map(|item| wire::carried_by(shape, item)).flatten().collect();
+            let ids = items.iter().filter_map(|item| wire::carried_by(shape, item)).flatten();
+            let ids: Vec<_> = ids.take(MAX_IDS + 1).collect();
+            if ids.len() > MAX_IDS {
+                return WriteOutcome::TooLarge;
+            }
             if !ids.is_empty() {
                 let whose = Whose::Credentials(&self.credential);
                 let forgotten = self.cached.cache.forget((lookup, shape), whose, &ids, now);

@@ -274,7 +274,7 @@ impl Bench {
             let deadline = now + patience;
             // What is there is read, so that some of it rides along when it is about to expire.
             for key in &keys {
-                cache.get(key).iter().for_each(|answer| cache.was_read(key, answer));
+                cache.get(key).iter().for_each(|answer| cache.was_read(key, answer, Instant::now()));
             }
             let wanted = Wanted { client, keys, fallback: fallback.clone(), fresh, no_store, deadline, partial };
             let Ok(waiting) = handle.submit(now, wanted) else { return };

@@ -189,3 +189,72 @@ async fn a_record_without_an_identity_is_kept_for_the_key_that_was_asked() {
     bench.store(0, &[Arc::new(record)], vec![(id(PHONE, "p"), vec![0])]);
     assert_eq!(bench.get(PHONE, "p"), given(&["anonymous"]));
 }
+
+/// The same id twice with different bytes: the second copy identifies no customer.
+fn twice(bench: &Bench, second: u64) -> [Arc<Record>; 2] {
+    let first = bench.record(second, "1", &[(THIRD, "t"), (PHONE, "p"), (PHONE, "q")], "one");
+    let copy =
+        Record { identity: None, json: (*b"two").into(), ids: first.ids.clone(), scope: first.scope.clone(), ..*first };
+    [first, Arc::new(copy)]
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_records_of_one_id_are_kept_and_purged_together() {
+    let bench = Bench::new(1 << 20);
+    for asked in [id(ID, "1"), id(PHONE, "q"), id(THIRD, "t")] {
+        let answers = || vec![(id(ID, "1"), vec![0, 1]), (id(PHONE, "p"), vec![0, 1])];
+        bench.store(1, &twice(&bench, 1), answers());
+        assert_eq!(bench.get(ID, "1"), given(&["one", "two"]));
+        assert_eq!(bench.get(PHONE, "p"), given(&["one", "two"]));
+        let shape = Shape::audience_detail();
+        let forgotten = bench.cache.forget((0, &shape), Whose::Everybodys, std::slice::from_ref(&asked), bench.start);
+        assert!(forgotten.keys >= 2, "{forgotten:?}");
+        assert_eq!((bench.get(ID, "1"), bench.get(PHONE, "p"), bench.get(THIRD, "t")), (None, None, None), "{asked:?}");
+        assert_eq!((bench.cache.keys(), bench.cache.carriers.len(), bench.cache.bytes()), (0, 0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_newer_record_takes_the_place_of_two_of_one_id() {
+    let bench = Bench::new(1 << 20);
+    bench.store(1, &twice(&bench, 1), vec![(id(ID, "1"), vec![0, 1]), (id(PHONE, "p"), vec![0, 1])]);
+    bench.store(2, &[bench.record(2, "1", &[(THIRD, "t"), (PHONE, "p")], "new")], vec![(id(ID, "1"), vec![0])]);
+    assert_eq!(bench.get(ID, "1"), given(&["new"]));
+    assert_eq!(bench.get(THIRD, "t"), given(&["new"]));
+    assert_eq!(bench.get(PHONE, "p"), None, "asked anew");
+    assert_eq!(bench.cache.carriers.len(), 1, "nothing of the copies is left");
+}
+
+#[tokio::test(start_paused = true)]
+async fn scopes_that_went_quiet_do_not_keep_others_from_riding() {
+    let bench = Bench::new(1 << 28);
+    let policy_ttl = Duration::from_secs(600);
+    let shape = Shape::audience_detail();
+    let read_all = |token: &str, customers: std::ops::Range<u32>, at: Instant| {
+        let token = http::HeaderValue::from_str(token).expect("text");
+        let scope = Arc::new(Scope::new(0, vec![(http::HeaderName::from_static("x-token"), token)], "{}", ""));
+        let fetch = bench.cache.open(&scope, at);
+        let record = |customer: u32| {
+            let record = bench.record(0, &customer.to_string(), &[], "x");
+            let record = Arc::into_inner(record).expect("nobody else has it");
+            Arc::new(Record { scope: Arc::clone(fetch.scope()), fetched_at: at, ..record })
+        };
+        let records: Vec<_> = customers.clone().map(record).collect();
+        let answers = customers.clone().enumerate().map(|(n, customer)| (id(ID, &customer.to_string()), vec![n]));
+        let _held = bench.bring(&fetch, &records, answers.collect());
+        for customer in customers {
+            let key = Key { scope: Arc::clone(fetch.scope()), id: id(ID, &customer.to_string()) };
+            let answer = bench.cache.get(&key).expect("there is room");
+            bench.cache.was_read(&key, &answer, at);
+        }
+        Arc::clone(fetch.scope())
+    };
+    let mut at = bench.start;
+    for token in 0..14 {
+        read_all(&token.to_string(), 0..5_000, at);
+        at += policy_ttl * 2;
+    }
+    let scope = read_all("last", 0..100, at);
+    let due = at + policy_ttl * 9 / 10;
+    assert_eq!(bench.cache.expiring((&scope, &shape), due, 200, |_| true).len(), 100);
+}
