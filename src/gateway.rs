@@ -30,6 +30,7 @@ use crate::{
     server::{Listener, Peer, Server},
     shape::Shape,
     upstream::{self, connect::Dial},
+    warmup::{self, Warmup},
 };
 
 /// A response on its way to a caller: in one piece, or streamed.
@@ -47,6 +48,7 @@ pub struct Gateway {
     admin: Arc<Admin>,
     readiness: Arc<Readiness>,
     server: Server,
+    warmup: Option<Warmup>,
     config: Config,
 }
 
@@ -98,6 +100,7 @@ impl Gateway {
             };
             lookups.push((lookup, metrics.route(path)));
         }
+        let warmup = config.warmup.enabled.then(|| warmup(&config, &client, &admin_paths, &metrics)).flatten();
         let timeouts = passthrough::Timeouts {
             caller: config.server.limits.header_timeout,
             upstream: config.upstream.request_timeout,
@@ -130,7 +133,7 @@ impl Gateway {
             server: server.stats(),
             started: clock::now(),
         };
-        Ok(Self { edge: Arc::new(edge), admin: Arc::new(admin), readiness, server, config })
+        Ok(Self { edge: Arc::new(edge), admin: Arc::new(admin), readiness, server, warmup, config })
     }
 
     /// Serves until `shutdown` resolves and every caller has been answered, or the grace period is over.
@@ -139,7 +142,7 @@ impl Gateway {
         L: Listener,
         A: Listener + 'static,
     {
-        let Self { edge, admin: operators, readiness, server, config } = self;
+        let Self { edge, admin: operators, readiness, server, warmup, config } = self;
         let limits = crate::server::Config { max_connections: ADMIN_CONNECTIONS, ..config.server.limits.clone() };
         let answer = service_fn(move |request| {
             let operators = Arc::clone(&operators);
@@ -148,6 +151,7 @@ impl Gateway {
         let mut tasks = JoinSet::new();
         // It answers to the very end: that the gateway drains is read here.
         tasks.spawn(crate::server::serve(admin, answer, limits, std::future::pending()));
+        let warming = warmup.map(|warmup| tasks.spawn(warmup.run()));
         let grace = config.server.shutdown_grace;
         let dispatchers = edge.dispatchers.clone();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -164,6 +168,8 @@ impl Gateway {
         }
         readiness.enter(Phase::Draining);
         info!(grace_seconds = grace.as_secs_f64(), "draining");
+        // Nobody would have anything of it any more.
+        warming.inspect(tokio::task::AbortHandle::abort);
         let now = clock::now();
         for dispatcher in dispatchers {
             dispatcher.drain(now + grace.mul_f64(1.0 - LAST_WORDS));
@@ -172,6 +178,25 @@ impl Gateway {
         let in_time = tokio::time::timeout(grace, serving).await.is_ok();
         info!(in_time, "stopped");
     }
+}
+
+/// The warm-up of the first lookup path whose list the ids may belong to.
+fn warmup(
+    config: &Config,
+    client: &upstream::client::Client,
+    paths: &[admin::Path],
+    metrics: &Metrics,
+) -> Option<Warmup> {
+    let (path, kind) = paths.iter().find_map(|path| Some((path, warmup::kind(&path.shape)?)))?;
+    Some(Warmup {
+        config: config.warmup.clone(),
+        client: client.clone(),
+        dispatch: Arc::clone(&path.dispatch),
+        shape: Arc::clone(&path.shape),
+        kind,
+        served: path.dispatch.served(),
+        metrics: metrics.warmup(),
+    })
 }
 
 /// How workers are made: each asks through the one client.

@@ -36,6 +36,7 @@ pub mod admin;
 pub mod lookup;
 pub mod passthrough;
 pub mod probe;
+pub mod warmup;
 
 pub mod config;
 pub mod gateway;

@@ -112,6 +112,19 @@ impl AdminMetrics {
     }
 }
 
+/// The handles of the warm-up.
+#[derive(Clone)]
+pub struct WarmupMetrics {
+    /// Keys that the upstream answered in idle slots before anybody had asked for them.
+    pub fetched: IntCounter,
+    /// Keys that were passed over.
+    pub already_cached: IntCounter,
+    /// Pages of the id list that came.
+    pub pages: IntCounter,
+    /// Pages that did not.
+    pub failed_pages: IntCounter,
+}
+
 /// The handles of the dispatcher of one lookup path.
 #[derive(Clone)]
 pub struct DispatchMetrics {
@@ -135,6 +148,8 @@ pub struct DispatchMetrics {
     pub rejected_full: IntCounter,
     /// Lookups refused because the upstream is down.
     pub rejected_outage: IntCounter,
+    /// The warm-up's, which are one for all paths.
+    pub warmup: WarmupMetrics,
 }
 
 impl DispatchMetrics {
@@ -186,6 +201,8 @@ pub struct Metrics {
     invalidated: IntCounter,
     events: IntCounterVec,
     purged_keys: IntCounter,
+    warmup_keys: IntCounterVec,
+    warmup_pages: IntCounterVec,
     cache_entries: IntGauge,
     cache_bytes: IntGauge,
     queue_keys: IntGaugeVec,
@@ -240,6 +257,8 @@ impl Metrics {
             invalidated: make.counter("invalidated_keys_total", "Cached keys that writes made old."),
             events: make.counters("events_total", "Events that the upstream pushed.", &["outcome"]),
             purged_keys: make.counter("purged_keys_total", "Cached keys that a purge forgot."),
+            warmup_keys: make.counters("warmup_keys_total", "Listed keys, by what the warm-up did.", &["result"]),
+            warmup_pages: make.counters("warmup_pages_total", "Pages of the id list.", &["outcome"]),
             cache_entries: make.gauge("cache_entries", "Keys that can be answered from the cache."),
             cache_bytes: make.gauge("cache_bytes", "Bytes of records and their overhead."),
             queue_keys: make.gauges("queue_keys", "Keys in the queue.", &["class"]),
@@ -295,6 +314,18 @@ impl Metrics {
             rejected_deadline: self.queue_rejected.with_label_values(&["deadline"]),
             rejected_full: self.queue_rejected.with_label_values(&["full"]),
             rejected_outage: self.queue_rejected.with_label_values(&["outage"]),
+            warmup: self.warmup(),
+        }
+    }
+
+    /// The warm-up's handles.
+    #[must_use]
+    pub fn warmup(&self) -> WarmupMetrics {
+        WarmupMetrics {
+            fetched: self.warmup_keys.with_label_values(&["fetched"]),
+            already_cached: self.warmup_keys.with_label_values(&["already_cached"]),
+            pages: self.warmup_pages.with_label_values(&["success"]),
+            failed_pages: self.warmup_pages.with_label_values(&["failed"]),
         }
     }
 

@@ -148,6 +148,7 @@ impl Gateway {
             limit_per: dispatch::LimitPer::Gateway,
             lookup: 0,
             idle_refresh: dispatch::Share::NONE,
+            warmup_bytes: 0,
             warmup: dispatch::Share::NONE,
         };
         let policy = cache::Policy {

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{Admin, Path, text};
 use crate::{
     clock::{self, Instant},
-    dispatch,
+    dispatch::{self, Warming},
     error::JSON,
     metrics::QueueGauges,
 };
@@ -29,6 +29,7 @@ impl Admin {
 
     pub(super) fn status(&self) -> Response<Bytes> {
         let now = clock::now();
+        let warming = self.paths.iter().find(|path| path.dispatch.warming() != Warming::Off);
         let status = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "revision": env!("GATEWAY_REVISION"),
@@ -37,6 +38,11 @@ impl Admin {
             "uptime_seconds": seconds(now.saturating_duration_since(self.started)),
             "connections": { "open": self.server.open(), "refused": self.server.refused() },
             "cache": { "keys": self.cache.keys(), "bytes": self.cache.bytes(), "capacity_bytes": self.capacity },
+            "warmup": {
+                "state": warming.map_or(Warming::Off, |path| path.dispatch.warming()).as_str(),
+                "keys_fetched": self.metrics.warmup().fetched.get(),
+                "keys_queued": warming.map_or(0, |path| path.dispatch.status(now).cold_keys),
+            },
             "lookups": self.paths.iter().map(|path| path.status(now)).collect::<Vec<_>>(),
         });
         text(StatusCode::OK, JSON, status.to_string())

@@ -83,6 +83,7 @@ fn lookup(section: &mut Section<'_>, position: u8) -> Lookup {
         limit_per: section.take("limit_per", LimitPer::Gateway, choice(&limit_per)),
         idle_refresh: Share::NONE,
         warmup: Share::NONE,
+        warmup_bytes: 0,
     };
     let lookup = lookup::Config {
         max_keys_per_request: section.take("max_keys_per_request", 1000, count(AT_LEAST_ONE)),

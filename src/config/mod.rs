@@ -16,6 +16,7 @@ mod resolved;
 mod sections;
 mod url;
 mod value;
+mod warmup;
 
 #[cfg(test)]
 mod tests;
@@ -29,7 +30,7 @@ pub use self::{
     problems::{Problem, Problems},
 };
 use self::{file::Written, reader::Reader};
-use crate::{cache, dispatch, lookup, passthrough, server, shape::Shape, upstream};
+use crate::{cache, dispatch, lookup, passthrough, server, shape::Shape, upstream, warmup as warm};
 
 /// Everything the program runs on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -44,6 +45,8 @@ pub struct Config {
     pub cache: cache::Config,
     /// What may pass through.
     pub passthrough: passthrough::Config,
+    /// Which customers are fetched before anybody asks.
+    pub warmup: warm::Config,
     /// What is logged.
     pub log: Log,
 }

@@ -16,7 +16,6 @@ pub(super) const NOT_BUILT: &[(&str, &str)] = &[
     ("passthrough.limit", "a limit for a passed-through path"),
     ("store", "keeping the cache over a restart"),
     ("replicas", "sharing one upstream slot between gateways"),
-    ("warmup", "filling the cache at the start"),
 ];
 
 /// The sentence that refuses a key (or `key=value`), if it is one that is not built yet.

@@ -83,6 +83,13 @@ impl Config {
             text.key("path", &*write.path);
             text.key("items", &*write.items);
         }
+        text.header("[warmup]");
+        text.key("enabled", self.warmup.enabled);
+        text.key("path", &*self.warmup.path);
+        text.key("page_size", whole(self.warmup.page_size));
+        text.key("page_interval", format_duration(self.warmup.page_interval));
+        text.key("capacity_share", self.warmup.capacity_share.part());
+        text.key("slot_share", self.warmup.slot_share.part());
         text.header("[log]");
         text.key("format", self.log.format.as_str());
         text.key("level", self.log.level.to_string());

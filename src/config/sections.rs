@@ -12,6 +12,7 @@ use super::{
     reader::Section,
     url,
     value::{Given, Read, address, choice, count, duration, flag, share, size, string},
+    warmup,
 };
 use crate::{
     cache::{self, entry::Policy},
@@ -55,7 +56,8 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
         lookup.dispatch.idle_refresh = idle_refresh;
     }
     let passthrough = root.section("passthrough", |section| passthrough(section, &lookups, upstream.base_url.path()));
-    Config { server, cache, passthrough, log: root.section("log", log), lookups, upstream }
+    let warmup = root.section("warmup", |section| warmup::warmup(section, &mut lookups, cache.capacity));
+    Config { server, cache, passthrough, warmup, log: root.section("log", log), lookups, upstream }
 }
 
 fn listeners(section: &mut Section<'_>) -> Server {

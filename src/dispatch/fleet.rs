@@ -6,15 +6,18 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use http::{HeaderName, HeaderValue};
-use tokio::task::{AbortHandle, JoinSet};
+use tokio::{
+    sync::watch,
+    task::{AbortHandle, JoinSet},
+};
 
 use super::{
-    Handle, Health, LimitPer, Refused, Status, Worker,
+    Handle, Health, LimitPer, Refused, Status, Warming, Worker,
     handle::{Waiting, Wanted},
 };
 use crate::{
@@ -54,6 +57,10 @@ pub struct Fleet {
     limit_per: LimitPer,
     recruit: Recruit,
     members: Mutex<Members>,
+    /// The scope of the last lookup that the upstream answered, if anybody wants to know.
+    served: watch::Sender<Option<Arc<Scope>>>,
+    /// What the warm-up of this path says that it is doing.
+    warming: Mutex<Warming>,
 }
 
 impl Fleet {
@@ -61,7 +68,8 @@ impl Fleet {
     #[must_use]
     pub fn new(limit_per: LimitPer, recruit: Recruit, now: Instant) -> Self {
         let members = Members { by_credential: HashMap::new(), tasks: JoinSet::new(), drain_at: None };
-        let fleet = Self { limit_per, recruit, members: Mutex::new(members) };
+        let (served, _) = watch::channel(None);
+        let fleet = Self { limit_per, recruit, members: Mutex::new(members), served, warming: Mutex::default() };
         if limit_per == LimitPer::Gateway {
             let _one = fleet.of(Credential::new(), now);
         }
@@ -116,6 +124,36 @@ impl Fleet {
         parts.into_iter().map(renew).fold(false, |any, one| any | one)
     }
 
+    /// The upstream answered a lookup of this scope. Nothing is remembered unless somebody [wants to know](Self::served).
+    pub fn serve(&self, scope: &Arc<Scope>) {
+        if self.served.receiver_count() > 0 {
+            self.served.send_replace(Some(Arc::clone(scope)));
+        }
+    }
+
+    /// Whose lookup the upstream answered last, from now on.
+    #[must_use]
+    pub fn served(&self) -> watch::Receiver<Option<Arc<Scope>>> {
+        self.served.subscribe()
+    }
+
+    /// The dispatcher that asks for keys of this scope; none when there are too many credentials.
+    #[must_use]
+    pub fn handle(&self, now: Instant, scope: &Scope) -> Option<Handle> {
+        self.of(self.credential(scope), now)
+    }
+
+    /// What the warm-up is doing now.
+    pub fn say(&self, warming: Warming) {
+        *self.warming.lock().unwrap_or_else(PoisonError::into_inner) = warming;
+    }
+
+    /// What the warm-up of this path is doing, as it said last.
+    #[must_use]
+    pub fn warming(&self) -> Warming {
+        *self.warming.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// From `at` on nobody is waited for any more.
     pub fn drain(&self, at: Instant) {
         let mut members = self.members();
@@ -132,7 +170,8 @@ impl Fleet {
             health: [Health::Down, Health::Failing].into_iter().find(|health| worst(*health)).unwrap_or(Health::Up),
             ..Status::default()
         };
-        for Status { queue, promised_wait, in_flight, max_batch_keys, .. } in all {
+        for Status { queue, promised_wait, in_flight, max_batch_keys, cold_keys, .. } in all {
+            whole.cold_keys += cold_keys;
             whole.queue.waiting += queue.waiting;
             whole.queue.refresh += queue.refresh;
             whole.queue.abandoned += queue.abandoned;

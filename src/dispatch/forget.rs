@@ -75,7 +75,9 @@ impl<W> Queue<W> {
 impl Handle {
     /// Customers were erased: see [`Queue::erase`].
     pub(super) fn erase(&self, is_gone: impl Fn(&Key) -> bool) {
-        self.shared.state().queue.erase(is_gone);
+        let mut state = self.shared.state();
+        state.queue.erase(&is_gone);
+        state.idle.cold.erase(is_gone);
     }
 
     /// Customers have changed: fetches again what was `held` of them and what is under way. Returns whether there is

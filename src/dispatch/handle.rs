@@ -1,7 +1,6 @@
 //! What callers hold of the dispatcher: submit keys, wait for them, look at the queue.
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,6 +15,7 @@ use super::{
     pacer::Pacer,
     queue::{Order, Queue},
     ticket::{Client, Outcome, TicketId},
+    warm::Cold,
 };
 use crate::{
     clock::Instant,
@@ -75,6 +75,8 @@ pub struct Status {
     pub health: Health,
     /// Keys in one request, as learned.
     pub max_batch_keys: usize,
+    /// Keys that nobody has asked for, to be fetched in idle slots.
+    pub cold_keys: usize,
 }
 
 /// How the upstream is.
@@ -109,7 +111,7 @@ pub(super) struct State {
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) wake: Notify,
-    /// Rung when there is room for more keys that nobody has asked for.
+    /// Rung when the warm-up has something to do: the last of its keys was taken, or its credential was refused.
     pub(super) hungry: Notify,
     pub(super) config: Config,
     pub(super) metrics: DispatchMetrics,
@@ -125,8 +127,7 @@ impl Shared {
             in_flight: 0,
             idle: Idle {
                 refresh: Budget::new(config.idle_refresh, now),
-                warmup: Budget::new(config.warmup, now),
-                cold: VecDeque::new(),
+                cold: Cold::new(config.warmup, config.max_batch_keys, now),
             },
             drain_at: None,
             counted_until: now,
@@ -234,10 +235,10 @@ impl Handle {
         self.shared.state().pacer.is_troubled()
     }
 
-    /// Whether nothing is queued or under way.
+    /// Whether nothing is queued, under way or to be fetched in idle slots.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.shared.state();
-        state.queue.pending() == 0 && state.in_flight == 0
+        state.queue.pending() == 0 && state.in_flight == 0 && state.idle.cold.queued() == 0
     }
 
     /// From `at` on nobody is waited for any more: whoever still waits then is told that the gateway shuts down.
@@ -257,6 +258,7 @@ impl Handle {
             promised_wait,
             max_batch_keys: state.queue.max_batch_keys(),
             in_flight: state.in_flight,
+            cold_keys: state.idle.cold.queued(),
             health: match (state.pacer.is_down(), state.pacer.is_probing()) {
                 (true, _) => Health::Down,
                 (false, true) => Health::Failing,

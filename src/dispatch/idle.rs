@@ -4,16 +4,17 @@
 //! when nothing waits, nothing is under way and the upstream is well, and each use is followed by a pause that keeps the
 //! uses within their [`Share`].
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
-use crate::{clock::Instant, key::Key};
+use super::warm::Cold;
+use crate::clock::Instant;
 
-/// A part of all slots, from nothing to all of them, in millionths.
+/// A part of all there is, from nothing to everything, in millionths.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Debug)]
 pub struct Share(u32);
 
 impl Share {
-    /// No slot.
+    /// Nothing.
     pub const NONE: Self = Self(0);
 
     /// A part of one; what is outside is the nearest inside.
@@ -27,6 +28,13 @@ impl Share {
     #[must_use]
     pub fn part(self) -> f64 {
         f64::from(self.0) / 1e6
+    }
+
+    /// This part of a number of bytes.
+    #[must_use]
+    pub fn of(self, bytes: u64) -> u64 {
+        let part = u128::from(bytes) * u128::from(self.0) / 1_000_000;
+        u64::try_from(part).unwrap_or(u64::MAX)
     }
 }
 
@@ -59,10 +67,8 @@ impl Budget {
 pub(super) struct Idle {
     /// For keys that are about to expire.
     pub(super) refresh: Budget,
-    /// For keys that nobody has asked for yet.
-    pub(super) warmup: Budget,
-    /// Those keys, in the order in which they are to be asked.
-    pub(super) cold: VecDeque<Key>,
+    /// Keys that nobody has asked for yet.
+    pub(super) cold: Cold,
 }
 
 #[cfg(test)]

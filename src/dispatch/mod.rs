@@ -32,6 +32,7 @@ mod ride;
 mod share;
 mod spare;
 pub mod ticket;
+mod warm;
 mod worker;
 
 use std::time::Duration;
@@ -41,6 +42,7 @@ pub use self::{
     handle::{Handle, Health, Refused, Status, Waiting, Wanted},
     idle::Share,
     ticket::{Client, Failure, Outcome},
+    warm::{Warming, WarmingKeys},
     worker::{Ask, Asking, Worker},
 };
 
@@ -110,4 +112,6 @@ pub struct Config {
     pub idle_refresh: Share,
     /// Which part of them may be used to fetch keys that nobody has asked for yet.
     pub warmup: Share,
+    /// Up to how many bytes in the cache that is done.
+    pub warmup_bytes: u64,
 }

@@ -11,7 +11,7 @@
 //!   ([`seal_idle`](Queue::seal_idle)).
 
 use super::{
-    batch::{Batch, Flight},
+    batch::{Batch, BatchId, Flight},
     entry::{Again, Entry, Lane, Need, Place},
     queue::Queue,
 };
@@ -83,6 +83,13 @@ impl<W> Queue<W> {
         batch.riders = batch.ask.ids.len();
         batch.waits.clear();
         Some(batch)
+    }
+
+    /// The keys of a batch that nobody waits for or wants forgotten.
+    pub(super) fn riders_of(&self, batch: BatchId) -> Vec<Key> {
+        let keys = self.flights.get(&batch).map_or(&[][..], |flight| &flight.keys);
+        let rides = |key: &&Key| self.entries.get(*key).is_some_and(|entry| entry.only_rides() && entry.keep);
+        keys.iter().filter(rides).cloned().collect()
     }
 
     /// Whether nobody waits for a key that only rides along.

@@ -1,6 +1,6 @@
 //! What the worker does with room that nobody has asked for: places in a request that goes anyway, and idle slots.
 
-use std::{cell::RefCell, sync::Arc};
+use std::cell::RefCell;
 
 use super::{LimitPer, Worker, absence::Absence, batch::Batch, handle::State};
 use crate::{
@@ -70,11 +70,11 @@ impl Worker {
 
     /// Uses an idle slot, if one is granted for something that there is. Returns when to look again, if that is known.
     pub(super) fn use_idle_slot(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
-        if !self.fetches.is_empty() || state.pacer.is_troubled() || state.drain_at.is_some() {
+        if !self.fetches.is_empty() || state.drain_at.is_some() {
             return None;
         }
         state.queue.probe(false);
-        let refresh = self.idle_refresh(state, now);
+        let refresh = if state.pacer.is_troubled() { None } else { self.idle_refresh(state, now) };
         let warmup = if self.fetches.is_empty() { self.warm_up(state, now) } else { None };
         let next = [refresh, warmup].into_iter().flatten().min();
         // Something was sent: its end wakes the worker.
@@ -98,29 +98,7 @@ impl Worker {
         next_slot
     }
 
-    fn warm_up(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
-        let ready_at = state.idle.warmup.ready_at()?.max(state.pacer.ready_at());
-        let scope = Arc::clone(&state.idle.cold.front()?.scope);
-        if now < ready_at {
-            return Some(ready_at);
-        }
-        let mut keys = Vec::new();
-        while keys.len() < state.queue.idle_room()
-            && let Some(key) = state.idle.cold.front().filter(|key| key.scope == scope).cloned()
-        {
-            state.idle.cold.pop_front();
-            if !self.cache.holds(&key) {
-                keys.push(key);
-            }
-        }
-        self.shared.hungry.notify_one();
-        if self.send_spare(state, keys, Spare::Warmup, now) {
-            state.idle.warmup.spend(now, state.pacer.gap());
-        }
-        Some(now + state.pacer.gap())
-    }
-
-    fn send_spare(&mut self, state: &mut State, keys: Vec<Key>, why: Spare, now: Instant) -> bool {
+    pub(super) fn send_spare(&mut self, state: &mut State, keys: Vec<Key>, why: Spare, now: Instant) -> bool {
         let need = state.need(now);
         let Some(batch) = state.queue.seal_idle(keys, need, now) else { return false };
         state.count_idle_slots(now, &self.shared.metrics);

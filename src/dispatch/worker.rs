@@ -219,16 +219,21 @@ impl Worker {
         let started = fetch.started();
         let took = now.saturating_duration_since(started);
         let count = batch.ask.ids.len();
+        if spare == Spare::Warmup {
+            self.warmed_up(state, &batch, &verdict, now);
+        }
         match verdict {
             Verdict::Success(success) => {
                 state.pacer.succeeded();
+                state.idle.cold.recovered();
                 state.latency = (state.latency * (LATENCY_PARTS - 1) + took) / LATENCY_PARTS;
                 state.queue.passed(batch.id, now);
                 let settled = self.believe(state, &batch, &fetch, success);
                 let riders = settled.iter().skip(count - batch.riders);
                 let refreshed = riders.filter(|settled| matches!(settled, Settled::Answered(_))).count();
-                if let Some(how) = spare.refresh() {
-                    self.shared.metrics.refreshed(how, refreshed);
+                match spare.refresh() {
+                    Some(how) => self.shared.metrics.refreshed(how, refreshed),
+                    None => self.shared.metrics.warmup.fetched.inc_by(refreshed as u64),
                 }
                 state.queue.settle(batch.id, settled, now)
             }

@@ -217,10 +217,14 @@ impl Lookup {
         let retry_after = waiting.promise();
         let outcomes = waiting.outcomes(deadline).await;
         let mut outcomes = outcomes.into_vec().into_iter();
+        let mut served = false;
         for position in missing {
             let asked = &mut asked[position];
             match outcomes.next().flatten() {
-                Some(Outcome::Answer(answer)) => asked.answer = Some(answer),
+                Some(Outcome::Answer(answer)) => {
+                    asked.answer = Some(answer);
+                    served = true;
+                }
                 Some(Outcome::Failed(Failure::Refused(refusal) | Failure::Unauthorized(refusal))) => {
                     return Err(Unanswered::PassedOn(refusal));
                 }
@@ -233,6 +237,9 @@ impl Lookup {
                 }
                 None => asked.fall_back(tally, ids[position].kind),
             }
+        }
+        if served && !directives.cache.no_store {
+            self.dispatch.serve(scope);
         }
         let pending = asked.iter().any(|asked| asked.answer.is_none());
         if pending && !directives.partial { Err(Refusal::LookupTimeout(retry_after).into()) } else { Ok(()) }

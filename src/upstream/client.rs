@@ -8,7 +8,7 @@ use std::{borrow::Cow, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode, Uri,
     header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT},
     uri::PathAndQuery,
 };
@@ -18,6 +18,7 @@ use hyper_util::{
     client::legacy::{Client as HyperClient, Error as HyperError, connect::capture_connection},
     rt::{TokioExecutor, TokioTimer},
 };
+use tokio::time::error::Elapsed;
 use tower::BoxError;
 
 use super::{
@@ -108,8 +109,25 @@ impl Client {
     /// # Errors
     /// When there is no whole answer within the limits.
     pub async fn exchange(&self, shape: &Shape, ask: &Ask, on_wire: impl FnOnce() + Send) -> Result<Answer, NoAnswer> {
-        let late = |_elapsed| NoAnswer::Unavailable("no answer within upstream.request_timeout".into());
         tokio::time::timeout(self.config.request_timeout, self.post(shape, ask, on_wire)).await.map_err(late)?
+    }
+
+    /// Reads a list, with these headers as the credential.
+    ///
+    /// # Errors
+    /// When there is no whole answer within the limits.
+    pub async fn get(
+        &self,
+        path_and_query: &str,
+        credential: &[(HeaderName, HeaderValue)],
+    ) -> Result<Answer, NoAnswer> {
+        let uri = self.uri(path_and_query).ok_or(NoAnswer::Unavailable("the path makes no URI".into()))?;
+        let body = Full::default().map_err(|never| match never {});
+        let mut request = Request::new(body.boxed_unsync());
+        *request.uri_mut() = uri;
+        identify(request.headers_mut(), credential);
+        let exchange = async { self.whole(self.http.request(request).await).await };
+        tokio::time::timeout(self.config.request_timeout, exchange).await.map_err(late)?
     }
 
     async fn post(&self, shape: &Shape, ask: &Ask, on_wire: impl FnOnce() + Send) -> Result<Answer, NoAnswer> {
@@ -120,10 +138,7 @@ impl Client {
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, crate::error::JSON);
-        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        for (name, value) in &ask.scope.credential {
-            headers.append(name.clone(), value.clone());
-        }
+        identify(headers, &ask.scope.credential);
         let mut connection = capture_connection(&mut request);
         let connected = async { drop(connection.wait_for_connection_metadata().await) };
         let mut sending = pin!(self.http.request(request));
@@ -136,6 +151,10 @@ impl Client {
                 sending.await
             }
         };
+        self.whole(response).await
+    }
+
+    async fn whole(&self, response: Result<Response<Incoming>, HyperError>) -> Result<Answer, NoAnswer> {
         match response {
             Ok(response) => self.read(response).await,
             Err(error) if error.is_connect() => {
@@ -182,6 +201,18 @@ impl Answer {
             body: self.body.clone(),
         })
     }
+}
+
+/// Who asks: the gateway, with the credential of a caller.
+fn identify(headers: &mut HeaderMap, credential: &[(HeaderName, HeaderValue)]) {
+    headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+    for (name, value) in credential {
+        headers.append(name.clone(), value.clone());
+    }
+}
+
+fn late(_elapsed: Elapsed) -> NoAnswer {
+    NoAnswer::Unavailable("no answer within upstream.request_timeout".into())
 }
 
 /// The innermost reason of an error of the connection: what the operating system or TLS said.

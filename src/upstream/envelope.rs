@@ -8,7 +8,7 @@
 //! 5. code `200` with a `data` that is empty, null or left out: nobody was found;
 //! 6. any other code: the request is rejected; no code at all: the status decides.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::HashMap};
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -137,6 +137,12 @@ pub(super) fn read(status: StatusCode, body: &[u8]) -> Reading<'_> {
         _ if code.is_empty() || succeeded => by_status(status),
         _ => Reading::Rejected,
     }
+}
+
+/// What stands in a member of `data`, where that is an object.
+pub(super) fn member<'a>(body: &'a [u8], name: &str) -> Option<&'a RawValue> {
+    let members: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(parse(body)?.data?.get()).ok()?;
+    members.get(name).copied()
 }
 
 /// Whether an answer to a write says that nothing was written: any error does (RFC 9111, section 4.4), by its status or

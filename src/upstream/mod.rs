@@ -1,11 +1,13 @@
 //! How to ask the upstream.
 //!
 //! [`client`] sends a request and bounds its answer; [`wire`] writes the body and attributes the records to the keys;
-//! [`envelope`] tells an answer from the many ways of not answering; [`verdict`] is what all of that comes to.
+//! [`envelope`] tells an answer from the many ways of not answering; [`verdict`] is what all of that comes to;
+//! [`page`] reads a page of the list of all customers.
 
 pub mod client;
 pub mod connect;
 mod envelope;
+pub mod page;
 pub mod verdict;
 pub mod wire;
 

@@ -234,7 +234,7 @@ fn values_of(list: &List, members: &HashMap<Cow<'_, str>, &RawValue>) -> Vec<Val
 }
 
 /// A field's value in its canonical form; nothing for null, an empty string, or what cannot be a value of this type.
-fn value(value_type: ValueType, raw: &RawValue) -> Option<Value> {
+pub(super) fn value(value_type: ValueType, raw: &RawValue) -> Option<Value> {
     let raw = raw.get();
     let text: Cow<'_, str> = match raw.as_bytes().first()? {
         b'"' => Cow::Owned(serde_json::from_str(raw).ok()?),

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::harness::{App, DETAIL, Setup, all};
 
 /// The contract's list of metrics: each name without its prefix, and its labels. All of them are built.
-const METRICS: [(&str, &[&str]); 24] = [
+const METRICS: [(&str, &[&str]); 26] = [
     ("requests_total", &["route", "status"]),
     ("request_duration_seconds", &["route"]),
     ("lookup_keys_total", &["kind", "result"]),
@@ -33,6 +33,8 @@ const METRICS: [(&str, &[&str]); 24] = [
     ("invalidated_keys_total", &[]),
     ("events_total", &["outcome"]),
     ("purged_keys_total", &[]),
+    ("warmup_keys_total", &["result"]),
+    ("warmup_pages_total", &["outcome"]),
     ("build_info", &["version", "revision"]),
 ];
 
@@ -262,6 +264,9 @@ async fn the_status_has_its_fields() {
         "time",
         "uptime_seconds",
         "version",
+        "warmup.keys_fetched",
+        "warmup.keys_queued",
+        "warmup.state",
     ];
     assert_eq!(members(&status, ""), expected);
     assert_eq!(status["phase"], "ready");

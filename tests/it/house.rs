@@ -8,8 +8,9 @@ use std::{
 
 use crate::harness::Setup;
 
-/// Modules of one floor that must not know each other: what callers, operators and the command line reach.
-const STRANGERS: [&str; 4] = ["admin", "lookup", "passthrough", "probe"];
+/// Modules of one floor that must not know each other: what callers, operators and the command line reach, and the
+/// warm-up.
+const STRANGERS: [&str; 5] = ["admin", "lookup", "passthrough", "probe", "warmup"];
 
 /// The files of the program around the library, which may use all of it.
 const BINARY: [&str; 3] = ["main.rs", "commands.rs", "logging.rs"];

@@ -174,6 +174,7 @@ impl Bench {
             lookup: 0,
             idle_refresh: Share::new(pick(&mut rng, &[0.0, 0.0, 0.3, 1.0])),
             warmup: Share::NONE,
+            warmup_bytes: 0,
         };
         let mut world = World {
             lists: [Lists::Union, Lists::First, Lists::Intersection][rng.usize(..3)],

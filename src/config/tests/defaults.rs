@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cache, dispatch, lookup, passthrough, server,
     shape::{FieldPath, Shape, TAG_BATCHLIST},
-    upstream,
+    upstream, warmup,
 };
 
 const GATEWAY: &str = include_str!("../../../config/gateway.toml");
@@ -96,6 +96,7 @@ fn every_default_is_the_contracts() {
                 limit_per: dispatch::LimitPer::Gateway,
                 idle_refresh: dispatch::Share::NONE,
                 warmup: dispatch::Share::NONE,
+                warmup_bytes: 0,
             },
         }],
         cache: cache::Config {
@@ -111,6 +112,14 @@ fn every_default_is_the_contracts() {
             enabled: true,
             allow: vec!["/".to_owned()],
             invalidate: ["/audience/info/batchAdd", "/api/integrate/audience/info/batchAdd"].map(batch_add).into(),
+        },
+        warmup: warmup::Config {
+            enabled: false,
+            path: "/api/audience/user/id/list".to_owned(),
+            page_size: 1000,
+            page_interval: seconds(10),
+            capacity_share: dispatch::Share::new(0.5),
+            slot_share: dispatch::Share::new(0.5),
         },
         log: super::super::Log { format: LogFormat::Json, level: LevelFilter::INFO },
     };
@@ -129,7 +138,7 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 41, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 47, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]
@@ -159,6 +168,13 @@ fn the_resolved_text_reads_back_to_the_same_configuration() {
         [cache]
         capacity = "0B"
         ttl = "1h 2m 3s 4ms 5us 6ns"
+        [warmup]
+        enabled = true
+        path = "/own/ids"
+        page_size = 10000
+        page_interval = "1m"
+        capacity_share = 0.25
+        slot_share = 1
         [passthrough]
         enabled = false
         allow = ["/a", "/b/"]
