@@ -1,19 +1,25 @@
-//! The Prometheus metrics: every name, label and bucket, and the handles that the parts hold.
+//! The Prometheus metrics: every name, label and bucket.
 //!
 //! Invariants: a label value never comes from a caller; the number of series is bounded by the configuration (see
-//! [`STATUSES`]); handles are made once, so that counting costs an atomic addition and no label lookup.
+//! [`STATUSES`]). What the parts hold are [`handles`].
 
+mod handles;
 mod labels;
 
 use std::time::Duration;
 
-use http::StatusCode;
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
-pub use self::labels::{EventOutcome, KEY_RESULTS, KeyResult, Outcome, Refresh, WriteOutcome};
+pub use self::{
+    handles::{
+        AdminMetrics, CacheMetrics, DispatchMetrics, InvalidationMetrics, LookupMetrics, RouteMetrics, StatusCounters,
+        WarmupMetrics,
+    },
+    labels::{EventOutcome, KEY_RESULTS, KeyResult, Outcome, Refresh, WriteOutcome},
+};
 
 /// The statuses that have a series of their own; any other is counted as `other`, so that an odd upstream cannot make
 /// series without end.
@@ -25,144 +31,6 @@ const LATENCY_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Keys in one upstream request, from a lone key to the largest batch that anybody configures.
 const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 500.0];
-
-/// Counts the answers of one route by status.
-#[derive(Clone)]
-pub struct StatusCounters {
-    known: [IntCounter; STATUSES.len()],
-    other: IntCounter,
-}
-
-impl StatusCounters {
-    fn new(make: impl Fn(&str) -> IntCounter) -> Self {
-        Self { known: STATUSES.map(|status| make(&status.to_string())), other: make("other") }
-    }
-
-    /// Counts one answer.
-    pub fn inc(&self, status: StatusCode) {
-        match STATUSES.binary_search(&status.as_u16()) {
-            Ok(position) => self.known[position].inc(),
-            Err(_) => self.other.inc(),
-        }
-    }
-}
-
-/// The handles of one route: a lookup path, or everything that passes through.
-#[derive(Clone)]
-pub struct RouteMetrics {
-    statuses: StatusCounters,
-    duration: Histogram,
-}
-
-impl RouteMetrics {
-    /// Counts one answered request.
-    pub fn answered(&self, status: StatusCode, took: Duration) {
-        self.statuses.inc(status);
-        self.duration.observe(took.as_secs_f64());
-    }
-}
-
-/// The handles of the lookups of one path.
-#[derive(Clone)]
-pub struct LookupMetrics {
-    keys: Box<[[IntCounter; KEY_RESULTS]]>,
-}
-
-impl LookupMetrics {
-    /// Counts how a number of keys of one kind were answered.
-    pub fn keys(&self, kind: usize, result: KeyResult, count: u64) {
-        self.keys[kind][result as usize].inc_by(count);
-    }
-}
-
-/// The cache's handles.
-#[derive(Clone)]
-pub struct CacheMetrics {
-    /// Residents that the byte limit pushed out.
-    pub evicted_for_size: IntCounter,
-}
-
-/// The handles of what passed-through writes make old.
-#[derive(Clone)]
-pub struct InvalidationMetrics {
-    outcomes: [IntCounter; WriteOutcome::ALL.len()],
-    /// Cached keys that writes made old.
-    pub keys: IntCounter,
-}
-
-impl InvalidationMetrics {
-    /// Counts one write.
-    pub fn outcome(&self, outcome: WriteOutcome) {
-        self.outcomes[outcome as usize].inc();
-    }
-}
-
-/// The handles of what operators and the upstream's events change.
-#[derive(Clone)]
-pub struct AdminMetrics {
-    events: [IntCounter; EventOutcome::ALL.len()],
-    /// Cached keys that a purge forgot.
-    pub purged_keys: IntCounter,
-}
-
-impl AdminMetrics {
-    /// Counts one event.
-    pub fn event(&self, outcome: EventOutcome) {
-        self.events[outcome as usize].inc();
-    }
-}
-
-/// The handles of the warm-up.
-#[derive(Clone)]
-pub struct WarmupMetrics {
-    /// Keys that the upstream answered in idle slots before anybody had asked for them.
-    pub fetched: IntCounter,
-    /// Keys that were passed over.
-    pub already_cached: IntCounter,
-    /// Pages of the id list that came.
-    pub pages: IntCounter,
-    /// Pages that did not.
-    pub failed_pages: IntCounter,
-}
-
-/// The handles of the dispatcher of one lookup path.
-#[derive(Clone)]
-pub struct DispatchMetrics {
-    outcomes: [IntCounter; Outcome::ALL.len()],
-    /// Seconds from a key's arrival in the queue until its batch is sealed.
-    pub wait: Histogram,
-    /// Seconds from a slot until the upstream's whole answer.
-    pub upstream_duration: Histogram,
-    /// Keys in one upstream request.
-    pub batch_keys: Histogram,
-    /// Slots in which a request was started.
-    pub slots_used: IntCounter,
-    /// Slots that passed with nothing to ask.
-    pub slots_idle: IntCounter,
-    /// Keys that another caller had already asked for when they were asked.
-    pub coalesced: IntCounter,
-    refreshed: [IntCounter; Refresh::ALL.len()],
-    /// Lookups refused because the queue cannot make their deadline.
-    pub rejected_deadline: IntCounter,
-    /// Lookups refused because the queue is full.
-    pub rejected_full: IntCounter,
-    /// Lookups refused because the upstream is down.
-    pub rejected_outage: IntCounter,
-    /// The warm-up's, which are one for all paths.
-    pub warmup: WarmupMetrics,
-}
-
-impl DispatchMetrics {
-    /// Counts keys that were asked again without a caller waiting.
-    pub fn refreshed(&self, how: Refresh, keys: usize) {
-        self.refreshed[how as usize].inc_by(keys as u64);
-    }
-
-    /// Counts what became of one upstream request.
-    pub fn outcome(&self, outcome: Outcome) {
-        self.outcomes[outcome as usize].inc();
-    }
-}
 
 /// What one queue looks like at the moment of a scrape.
 #[derive(Clone, Copy, Default, Debug)]

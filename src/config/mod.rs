@@ -30,7 +30,7 @@ pub use self::{
     problems::{Problem, Problems},
 };
 use self::{file::Written, reader::Reader};
-use crate::{cache, dispatch, lookup, passthrough, server, shape::Shape, upstream, warmup as warm};
+use crate::{cache, dispatch, lookup, passthrough, server, shape::Shape, upstream};
 
 /// Everything the program runs on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -46,7 +46,7 @@ pub struct Config {
     /// What may pass through.
     pub passthrough: passthrough::Config,
     /// Which customers are fetched before anybody asks.
-    pub warmup: warm::Config,
+    pub warmup: crate::warmup::Config,
     /// What is logged.
     pub log: Log,
 }

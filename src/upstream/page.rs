@@ -30,6 +30,7 @@ pub enum Page {
 pub fn read(list: &List, status: StatusCode, body: &[u8]) -> Page {
     match envelope::read(status, body) {
         Reading::Success(_, records) if records.is_empty() => Page::Ids(Vec::new()),
+        Reading::Invalid(reason) if !status.is_success() => Page::Failed(reason),
         // To a lookup an object in `data` makes no sense; here it is what was asked for.
         Reading::Invalid(_) => ids(list, body).map_or(Page::Failed("it has no list of ids"), Page::Ids),
         Reading::Success(..) => Page::Failed("it has records instead of ids"),
@@ -75,7 +76,7 @@ mod tests {
             (401, String::new(), "unauthorized"),
             (200, r#"{"code":"404","errorCode":"404","msg":"?","data":null}"#.to_owned(), "rejected"),
             (502, success(r#"{"audienceUserIdList":[1]}"#), "gateway"),
-            (500, success(r#"{"audienceUserIdList":[1]}"#), "server"),
+            (500, success(r#"{"audienceUserIdList":[1]}"#), "no list of objects"),
         ];
         for (status, body, expected) in rows {
             let page =

@@ -23,7 +23,7 @@ use crate::{
     dispatch::{Fleet, Handle, Share, Warming},
     key::{Id, Key, Kind, Scope, Value},
     metrics::WarmupMetrics,
-    shape::{Shape, ValueType},
+    shape::{List, Shape, ValueType},
     upstream::{
         client::{Client, NoAnswer},
         page::{self, Page},
@@ -59,7 +59,7 @@ pub struct Config {
 /// The list of a shape that the ids belong to: the first that names one customer by a whole number.
 #[must_use]
 pub fn kind(shape: &Shape) -> Option<Kind> {
-    let of_ids = |list: &crate::shape::List| list.unique && list.value_type == ValueType::Int64;
+    let of_ids = |list: &List| list.unique && list.value_type == ValueType::Int64;
     shape.kinds().find(|(_, list)| of_ids(list)).map(|(kind, _)| kind)
 }
 
@@ -258,5 +258,39 @@ impl Tour {
         self.failures += 1;
         self.next_page = clock::now() + pause;
         pause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tour() -> Tour {
+        Tour::new(Arc::new(Scope::new(0, vec![], "", "")))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_is_followed_upwards_to_its_end() {
+        let mut tour = tour();
+        assert_eq!(tour.advance(vec![3, 5, 9], 3), Some(vec![3, 5, 9]));
+        assert_eq!(tour.advance(vec![9, 11, 10, 10, 12, 14], 3), Some(vec![10, 11, 12]), "no more than was asked for");
+        assert_eq!(tour.advance(vec![3, 12], 3), None, "a circle");
+        assert_eq!((tour.cursor, tour.is_through), (12, false));
+        assert_eq!(tour.advance(vec![14], 3), Some(vec![14]), "a short page is not the last");
+        assert_eq!(tour.advance(vec![], 3), Some(vec![]));
+        assert_eq!((tour.cursor, tour.is_through), (14, true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_to_a_limit_and_a_page_ends_them() {
+        let (mut tour, interval) = (tour(), Duration::from_secs(10));
+        let pauses =
+            |tour: &mut Tour, asked: Option<u64>| tour.fail(interval, asked.map(Duration::from_secs)).as_secs();
+        assert_eq!([(); 8].map(|()| pauses(&mut tour, None)), [10, 20, 40, 80, 160, 320, 600, 600]);
+        tour.advance(vec![1], 1);
+        assert_eq!(pauses(&mut tour, Some(45)), 45);
+        assert_eq!(pauses(&mut tour, Some(1_000_000)), 600, "a typing error must not stop it for a day");
+        assert_eq!(tour.next_page, clock::now() + LONGEST_PAUSE);
+        assert_eq!(tour.fail(LONGEST_PAUSE * 2, None), LONGEST_PAUSE * 2);
     }
 }

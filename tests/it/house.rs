@@ -19,7 +19,7 @@ const BINARY: [&str; 3] = ["main.rs", "commands.rs", "logging.rs"];
 const HOMES: [(&str, &str); 5] = [
     ("moka", "cache/"),
     ("governor", "dispatch/pacer.rs"),
-    ("prometheus", "metrics.rs"),
+    ("prometheus", "metrics"),
     ("tower::limit", "gateway.rs"),
     ("tower::ServiceBuilder", "gateway.rs"),
 ];

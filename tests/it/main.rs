@@ -26,6 +26,8 @@ mod simulation;
 mod passthrough;
 // Writes that pass through, and what is cached of what they change.
 mod writes;
+// Customers who are fetched before anybody asks.
+mod warmup;
 // What operators see.
 mod admin;
 // Free rides and idle slots: what is read stays fresh without a request of its own.

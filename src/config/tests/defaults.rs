@@ -210,6 +210,31 @@ fn each_built_in_path_has_the_interval_that_its_limit_asks_for() {
 }
 
 #[test]
+fn the_warm_up_is_for_the_first_lookup_with_a_unique_list_of_whole_numbers() {
+    let text = r#"
+        [[lookup]]
+        path = "/own"
+        key = [{ list = "names", record = ["name"], unique = true }, { list = "groups", type = "int64", record = ["g"] }]
+        [[lookup]]
+        [[lookup]]
+        path = "/api/audience/user/tag/batchlist"
+        [warmup]
+        capacity_share = 0.25
+        slot_share = 0.1
+        [cache]
+        capacity = "1000B"
+    "#;
+    let shares = |text: &str| {
+        let lookups = accepted(text, &[]).lookups.into_iter();
+        lookups.map(|lookup| (lookup.dispatch.warmup, lookup.dispatch.warmup_bytes)).collect::<Vec<_>>()
+    };
+    let none = (dispatch::Share::NONE, 0);
+    assert_eq!(shares(text), [none; 3], "it is off");
+    let on = text.replace("[warmup]", "[warmup]\nenabled = true");
+    assert_eq!(shares(&on), [none, (dispatch::Share::new(0.1), 250), none]);
+}
+
+#[test]
 fn a_path_of_the_users_own_spells_out_its_lists() {
     let config = accepted(
         r#"

@@ -116,6 +116,18 @@ fn a_section_of_the_wrong_form_is_refused() {
 #[test]
 fn a_limit_that_makes_no_sense_is_refused() {
     each_is_refused(&[
+        ("[warmup]\npage_size = 10001\n", "warmup.page_size: must be at most 10000"),
+        ("[warmup]\npage_interval = \"0s\"\n", "warmup.page_interval: must be at least 1ms"),
+        ("[warmup]\nslot_share = 1.5\n", "warmup.slot_share: must be a number from 0 to 1"),
+        ("[warmup]\npath = \"ids\"\n", "warmup.path: must start with /"),
+        (
+            "[warmup]\nenabled = true\nslot_share = 0\n",
+            "warmup.slot_share: must be above 0, or nothing is ever fetched",
+        ),
+        (
+            "[warmup]\nenabled = true\n[[lookup]]\npath = \"/x\"\nkey = [{ list = \"a\", type = \"int64\", record = [\"b\"] }]\n",
+            "warmup.enabled: needs a [[lookup]] with a unique list of the type \"int64\"",
+        ),
         ("[server]\nheader_timeout = \"0s\"\n", "server.header_timeout: must be at least 1ms"),
         ("[server]\nidle_timeout = \"2days\"\n", "server.idle_timeout: must be at most 1d"),
         ("[server]\nmax_body = \"0B\"\n", "server.max_body: must be at least 1B"),

@@ -1,0 +1,146 @@
+//! The handles that the parts hold: made once, so that counting costs an atomic addition and no label lookup.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use prometheus::{Histogram, IntCounter};
+
+use super::{EventOutcome, KEY_RESULTS, KeyResult, Outcome, Refresh, STATUSES, WriteOutcome};
+
+/// Counts the answers of one route by status.
+#[derive(Clone)]
+pub struct StatusCounters {
+    pub(super) known: [IntCounter; STATUSES.len()],
+    pub(super) other: IntCounter,
+}
+
+impl StatusCounters {
+    pub(super) fn new(make: impl Fn(&str) -> IntCounter) -> Self {
+        Self { known: STATUSES.map(|status| make(&status.to_string())), other: make("other") }
+    }
+
+    /// Counts one answer.
+    pub fn inc(&self, status: StatusCode) {
+        match STATUSES.binary_search(&status.as_u16()) {
+            Ok(position) => self.known[position].inc(),
+            Err(_) => self.other.inc(),
+        }
+    }
+}
+
+/// The handles of one route: a lookup path, or everything that passes through.
+#[derive(Clone)]
+pub struct RouteMetrics {
+    pub(super) statuses: StatusCounters,
+    pub(super) duration: Histogram,
+}
+
+impl RouteMetrics {
+    /// Counts one answered request.
+    pub fn answered(&self, status: StatusCode, took: Duration) {
+        self.statuses.inc(status);
+        self.duration.observe(took.as_secs_f64());
+    }
+}
+
+/// The handles of the lookups of one path.
+#[derive(Clone)]
+pub struct LookupMetrics {
+    pub(super) keys: Box<[[IntCounter; KEY_RESULTS]]>,
+}
+
+impl LookupMetrics {
+    /// Counts how a number of keys of one kind were answered.
+    pub fn keys(&self, kind: usize, result: KeyResult, count: u64) {
+        self.keys[kind][result as usize].inc_by(count);
+    }
+}
+
+/// The cache's handles.
+#[derive(Clone)]
+pub struct CacheMetrics {
+    /// Residents that the byte limit pushed out.
+    pub evicted_for_size: IntCounter,
+}
+
+/// The handles of what passed-through writes make old.
+#[derive(Clone)]
+pub struct InvalidationMetrics {
+    pub(super) outcomes: [IntCounter; WriteOutcome::ALL.len()],
+    /// Cached keys that writes made old.
+    pub keys: IntCounter,
+}
+
+impl InvalidationMetrics {
+    /// Counts one write.
+    pub fn outcome(&self, outcome: WriteOutcome) {
+        self.outcomes[outcome as usize].inc();
+    }
+}
+
+/// The handles of what operators and the upstream's events change.
+#[derive(Clone)]
+pub struct AdminMetrics {
+    pub(super) events: [IntCounter; EventOutcome::ALL.len()],
+    /// Cached keys that a purge forgot.
+    pub purged_keys: IntCounter,
+}
+
+impl AdminMetrics {
+    /// Counts one event.
+    pub fn event(&self, outcome: EventOutcome) {
+        self.events[outcome as usize].inc();
+    }
+}
+
+/// The handles of the warm-up.
+#[derive(Clone)]
+pub struct WarmupMetrics {
+    /// Keys that the upstream answered in idle slots before anybody had asked for them.
+    pub fetched: IntCounter,
+    /// Keys that were passed over.
+    pub already_cached: IntCounter,
+    /// Pages of the id list that came.
+    pub pages: IntCounter,
+    /// Pages that did not.
+    pub failed_pages: IntCounter,
+}
+
+/// The handles of the dispatcher of one lookup path.
+#[derive(Clone)]
+pub struct DispatchMetrics {
+    pub(super) outcomes: [IntCounter; Outcome::ALL.len()],
+    /// Seconds from a key's arrival in the queue until its batch is sealed.
+    pub wait: Histogram,
+    /// Seconds from a slot until the upstream's whole answer.
+    pub upstream_duration: Histogram,
+    /// Keys in one upstream request.
+    pub batch_keys: Histogram,
+    /// Slots in which a request was started.
+    pub slots_used: IntCounter,
+    /// Slots that passed with nothing to ask.
+    pub slots_idle: IntCounter,
+    /// Keys that another caller had already asked for when they were asked.
+    pub coalesced: IntCounter,
+    pub(super) refreshed: [IntCounter; Refresh::ALL.len()],
+    /// Lookups refused because the queue cannot make their deadline.
+    pub rejected_deadline: IntCounter,
+    /// Lookups refused because the queue is full.
+    pub rejected_full: IntCounter,
+    /// Lookups refused because the upstream is down.
+    pub rejected_outage: IntCounter,
+    /// The warm-up's, which are one for all paths.
+    pub warmup: WarmupMetrics,
+}
+
+impl DispatchMetrics {
+    /// Counts keys that were asked again without a caller waiting.
+    pub fn refreshed(&self, how: Refresh, keys: usize) {
+        self.refreshed[how as usize].inc_by(keys as u64);
+    }
+
+    /// Counts what became of one upstream request.
+    pub fn outcome(&self, outcome: Outcome) {
+        self.outcomes[outcome as usize].inc();
+    }
+}
