@@ -111,7 +111,7 @@ pub(super) struct State {
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) wake: Notify,
-    /// Rung when the warm-up has something to do: the last of its keys was taken, or its credential was refused.
+    /// Rung when the warm-up may have something to do: the last of its keys was taken, or one of its requests is over.
     pub(super) hungry: Notify,
     pub(super) config: Config,
     pub(super) metrics: DispatchMetrics,

@@ -1,7 +1,8 @@
 //! The heart: callers wait on keys, never on requests; one worker decides, at the moment a slot opens, which keys ride.
 //!
 //! [`queue`] (what waits, for whom), [`batch`] (what is on its way), [`compose`] and [`share`] (who rides), [`pacer`] (when), [`absence`] (what an answer
-//! without a record proves) and [`promise`] (how long it will take) are pure. [`worker`] is the one task that drives
+//! without a record proves) and [`promise`] (how long it will take) are pure. [`spare`] and [`warm`] say what becomes of
+//! room that nobody wants. [`worker`] is the one task that drives
 //! them. [`Handle`] is what callers hold: its methods are synchronous and lock the state for one step; no lock is held
 //! across an `.await`.
 //!

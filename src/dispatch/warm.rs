@@ -73,6 +73,8 @@ impl Warming {
 pub struct WarmingKeys {
     /// Those that are still to be asked for.
     pub queued: usize,
+    /// Whether some are under way, and may yet have to be asked for again.
+    pub under_way: bool,
     /// Whether the cache was filled as far as it may be when that was last looked at.
     pub full: bool,
     /// Whether their credential was refused: they stay where they are.
@@ -99,6 +101,8 @@ pub(super) struct Cold {
     attempts: u8,
     full: bool,
     refused: bool,
+    /// Whether a request with some of them is under way.
+    under_way: bool,
 }
 
 impl Cold {
@@ -114,6 +118,7 @@ impl Cold {
             attempts: 0,
             full: false,
             refused: false,
+            under_way: false,
         }
     }
 
@@ -204,13 +209,14 @@ impl Handle {
         let cold = &state.idle.cold;
         WarmingKeys {
             queued: cold.queued(),
+            under_way: cold.under_way,
             full: cold.full && cold.queued() > 0,
             refused: cold.refused,
             calm: state.queue.work_since().is_none() && !state.pacer.is_down(),
         }
     }
 
-    /// Waits until the last of the keys was taken, or their credential was refused.
+    /// Waits until the last of the keys was taken, or a request with some of them is over.
     pub async fn hungry(&self) {
         self.shared.hungry.notified().await;
     }
@@ -239,6 +245,7 @@ impl Worker {
             return None; // All of them were cached.
         }
         if self.send_spare(state, keys.clone(), Spare::Warmup, now) {
+            state.idle.cold.under_way = true;
             state.idle.cold.budget.spend(now, state.pacer.gap());
             Some(now)
         } else {
@@ -268,12 +275,14 @@ impl Worker {
     pub(super) fn warmed_up(&self, state: &mut State, batch: &Batch, verdict: &Verdict, now: Instant) {
         let keys = state.queue.riders_of(batch.id);
         let cold = &mut state.idle.cold;
+        cold.under_way = false;
+        // Whether any of them are left is known now.
+        self.shared.hungry.notify_one();
         match verdict {
             Verdict::Success(_) => cold.succeeded(),
             Verdict::Unauthorized(_) => {
-                cold.refused = cold.scope.as_ref() == Some(&batch.ask.scope);
+                cold.refused |= cold.scope.as_ref() == Some(&batch.ask.scope);
                 cold.again(keys);
-                self.shared.hungry.notify_one();
             }
             Verdict::Throttled(_) => {
                 cold.again(keys);
@@ -284,5 +293,76 @@ impl Worker {
             Verdict::Rejected(_) => {}
             Verdict::TooLarge | Verdict::Unavailable(..) | Verdict::Invalid(_) => cold.failed(keys, now),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::key::{Id, Kind, Value};
+
+    const MOST: usize = 100;
+
+    fn keys(scope: &Arc<Scope>, numbers: std::ops::Range<i64>) -> Vec<Key> {
+        let key = |number| Key { scope: Arc::clone(scope), id: Id { kind: Kind(0), value: Value::Int(number) } };
+        numbers.map(key).collect()
+    }
+
+    fn cold(scope: &Arc<Scope>, now: Instant) -> Cold {
+        Cold { scope: Some(Arc::clone(scope)), ..Cold::new(Share::new(1.0), MOST, now) }
+    }
+
+    fn scope(number: i64) -> Arc<Scope> {
+        Arc::new(Scope::new(0, vec![], number.to_string(), ""))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_that_makes_requests_fail_is_found_and_let_go_and_no_other_is() {
+        let (scope, now) = (scope(0), crate::clock::now());
+        for bad in [0, 1, 40, 98, 249] {
+            let mut cold = cold(&scope, now);
+            let all = keys(&scope, 0..250);
+            let bad = &all[bad];
+            cold.keys.extend(all.clone());
+            let (mut fetched, mut failures) = (Vec::new(), 0);
+            while !cold.keys.is_empty() {
+                let size = cold.most.min(cold.keys.len());
+                let batch: Vec<Key> = cold.keys.drain(..size).collect();
+                if batch.contains(bad) {
+                    cold.failed(batch, now);
+                    failures += 1;
+                } else {
+                    fetched.extend(batch);
+                    cold.succeeded();
+                    cold.recovered();
+                }
+            }
+            let expected: Vec<Key> = all.iter().filter(|key| *key != bad).cloned().collect();
+            assert!(fetched == expected, "in their order");
+            assert!(failures <= 10, "{failures}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_to_a_limit_and_any_answer_ends_them() {
+        let (scope, now) = (scope(0), crate::clock::now());
+        let mut cold = cold(&scope, now);
+        let pauses = [(); 8].map(|()| {
+            cold.rest(now);
+            cold.ready_at().map_or(0, |ready_at| (ready_at - now).as_secs())
+        });
+        assert_eq!(pauses, [10, 20, 40, 80, 160, 300, 300, 300]);
+        cold.recovered();
+        assert_eq!(cold.ready_at(), Some(now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn keys_of_a_scope_that_was_left_do_not_come_back() {
+        let now = crate::clock::now();
+        let mut cold = cold(&scope(1), now);
+        cold.failed(keys(&scope(0), 0..5), now);
+        assert_eq!(cold.queued(), 0);
+        cold.failed(keys(&scope(1), 0..5), now);
+        assert_eq!(cold.queued(), 5);
     }
 }

@@ -142,7 +142,8 @@ impl Warmup {
                 handle.end_warming();
             }
             // Pages stay apart, whoever asks for them.
-            *tour = Tour { next_page: tour.next_page, ..Tour::new(scope) };
+            let next_page = tour.next_page.min(now + self.config.page_interval);
+            *tour = Tour { next_page, ..Tour::new(scope) };
         }
         if let Some(handle) = self.dispatch.handle(now, &tour.scope) {
             handle.go_on_warming();
@@ -170,6 +171,8 @@ impl Warmup {
             Ok((Page::Unauthorized, _)) => {
                 self.metrics.failed_pages.inc();
                 handle.stop_warming();
+                // Where lookups are answered and pages are not, each lookup would ask for one.
+                tour.fail(self.config.page_interval, None);
                 return Err(Halt::Refused);
             }
             Ok((Page::Throttled, retry_after)) => ("asked too often".into(), retry_after),
@@ -198,22 +201,24 @@ impl Warmup {
                 return Err(Halt::Refused);
             }
             if keys.queued == 0 {
-                if tour.is_through {
+                if tour.is_through && !keys.under_way {
                     return Err(Halt::Done);
                 }
-                if keys.calm && now >= tour.next_page {
+                if !tour.is_through && keys.calm && now >= tour.next_page {
                     return Ok(handle);
                 }
             }
             self.dispatch.say(match (keys.full, keys.queued, tour.failures) {
                 (true, ..) => Warming::Full,
+                (_, 0, _) if tour.is_through => Warming::Fetching,
                 (_, 0, 0) => Warming::Paging,
                 (_, 0, _) => Warming::Failing,
                 (..) => Warming::Fetching,
             });
-            let look_again = if keys.queued == 0 { tour.next_page.max(now + LOOK_AGAIN) } else { now + LOOK_AGAIN };
+            let until_page = tour.next_page.saturating_duration_since(now);
+            let look_again = now + if keys.queued == 0 { LOOK_AGAIN.max(until_page) } else { LOOK_AGAIN };
             tokio::select! {
-                // The last key was taken, or the credential was refused.
+                // The last key was taken, or what was under way is over.
                 () = handle.hungry() => {}
                 // What it waits for besides has no bell.
                 () = tokio::time::sleep_until(look_again) => {}

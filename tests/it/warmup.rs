@@ -254,6 +254,23 @@ async fn after_an_outage_it_resumes_where_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn it_is_not_done_before_the_last_customer_is_fetched() {
+    let setup = warm(11, "page_interval = \"1s\"").upstream(|upstream| upstream.latency = Duration::from_secs(5));
+    let app = setup.start();
+    app.lookup(&body(&id(&app, 0))).await;
+    app.simulator.reconfigure(|upstream| {
+        upstream.fault = Fault::Status500;
+        upstream.fault_count = 1;
+    });
+    while state(&app).await != "done" {
+        sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(pages(&app).len(), 2);
+    assert_eq!(keys(&app, "fetched").await, 10, "although the list was through before the first request failed");
+    app.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upstream_that_refuses_is_asked_less_and_less_often() {
     let app = warm(100, "slot_share = 1.0").start();
     app.lookup(&body(&id(&app, 0))).await;
