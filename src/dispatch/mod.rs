@@ -2,9 +2,8 @@
 //!
 //! [`queue`] (what waits, for whom), [`batch`] (what is on its way), [`compose`] and [`share`] (who rides), [`pacer`] (when), [`absence`] (what an answer
 //! without a record proves) and [`promise`] (how long it will take) are pure. [`spare`] and [`warm`] say what becomes of
-//! room that nobody wants. [`worker`] is the one task that drives
-//! them. [`Handle`] is what callers hold: its methods are synchronous and lock the state for one step; no lock is held
-//! across an `.await`.
+//! room that nobody wants. [`worker`] is the one task that drives them. [`Handle`] is what callers hold: its methods are
+//! synchronous and lock the state for one step; no lock is held across an `.await`.
 //!
 //! Invariants:
 //! 1. Starts of upstream requests are at least one interval apart (for each credential, if so configured): retries,
