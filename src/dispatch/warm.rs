@@ -289,7 +289,10 @@ impl Worker {
                 cold.rest(now);
             }
             // The next one will be smaller; a key that is rejected alone is let go.
-            Verdict::Rejected(_) | Verdict::TooLarge if batch.ask.ids.len() > 1 => cold.again(keys),
+            Verdict::Rejected(_) | Verdict::TooLarge if batch.ask.ids.len() > 1 => {
+                cold.most = batch.ask.ids.len() / 2;
+                cold.again(keys);
+            }
             Verdict::Rejected(_) => {}
             Verdict::TooLarge | Verdict::Unavailable(..) | Verdict::Invalid(_) => cold.failed(keys, now),
         }
