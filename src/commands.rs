@@ -12,13 +12,14 @@ use audience_gateway::{
     gateway::Gateway,
     probe::{self, Report, Target, Written},
     simulator::{self, Simulator},
-    upstream::{client::Client, connect::Network},
+    upstream::{client::Client, connect::Network, token},
 };
 use tokio::{
     net::TcpListener,
     runtime::Builder,
     signal::unix::{SignalKind, signal},
     sync::watch,
+    task::JoinSet,
 };
 use tracing::info;
 
@@ -85,7 +86,7 @@ pub(crate) fn probe(config: Config, arguments: Probe) -> Result<(), Failure> {
         body_fields: arguments.body_fields,
         fastest: arguments.fastest,
     };
-    let probe = probe::Probe::new(target.clone(), &config.upstream.forward_headers, &written).map_err(usage)?;
+    let probe = probe::Probe::new(target.clone(), &config.upstream.credentials, &written).map_err(usage)?;
     let network = Network::new(&config.upstream).map_err(Failure::Usage)?;
     let findings = block_on(async {
         let stop = stop_signal()?;
@@ -94,6 +95,8 @@ pub(crate) fn probe(config: Config, arguments: Probe) -> Result<(), Failure> {
             let longest = probe.patience().as_secs();
             complain(&format!("asking at most {} questions, for about {longest} s; Ctrl-C stops", probe::REQUESTS));
         }
+        let mut keeping = JoinSet::new();
+        keeping.spawn(token::keep(client.clone()));
         Ok(probe::run(&probe, &client, stopped(stop)).await)
     })?;
     if findings.is_reached() {

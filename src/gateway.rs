@@ -49,6 +49,7 @@ pub struct Gateway {
     readiness: Arc<Readiness>,
     server: Server,
     warmup: Option<Warmup>,
+    client: upstream::client::Client,
     config: Config,
 }
 
@@ -94,7 +95,7 @@ impl Gateway {
                 shape,
                 config: built.lookup.clone(),
                 limits: limits.clone(),
-                credential: config.upstream.forward_headers.clone(),
+                credentials: Arc::clone(client.credentials()),
                 cache: Arc::clone(&cache),
                 dispatch: fleet,
             };
@@ -108,11 +109,12 @@ impl Gateway {
         let cached = passthrough::Cached {
             cache: Arc::clone(&cache),
             shapes: lookups.iter().map(|(lookup, _)| Arc::clone(&lookup.shape)).collect(),
-            credential: config.upstream.forward_headers.clone(),
+            credentials: Arc::clone(client.credentials()),
             max_body: config.server.max_body,
             metrics: metrics.invalidation(),
         };
-        let passthrough = Passthrough::new(&config.passthrough, (client, timeouts), metrics.passthrough(), cached);
+        let passthrough =
+            Passthrough::new(&config.passthrough, (client.clone(), timeouts), metrics.passthrough(), cached);
         let readiness = Arc::new(Readiness::default());
         let server = Server::new(config.server.limits.clone());
         let edge = Edge {
@@ -133,7 +135,7 @@ impl Gateway {
             server: server.stats(),
             started: clock::now(),
         };
-        Ok(Self { edge: Arc::new(edge), admin: Arc::new(admin), readiness, server, warmup, config })
+        Ok(Self { edge: Arc::new(edge), admin: Arc::new(admin), readiness, server, client, warmup, config })
     }
 
     /// Serves until `shutdown` resolves and every caller has been answered, or the grace period is over.
@@ -142,13 +144,15 @@ impl Gateway {
         L: Listener,
         A: Listener + 'static,
     {
-        let Self { edge, admin: operators, readiness, server, warmup, config } = self;
+        let Self { edge, admin: operators, readiness, server, client, warmup, config } = self;
         let limits = crate::server::Config { max_connections: ADMIN_CONNECTIONS, ..config.server.limits.clone() };
         let answer = service_fn(move |request| {
             let operators = Arc::clone(&operators);
             async move { Ok::<_, Infallible>(operators.handle(request).await.map(Full::new)) }
         });
         let mut tasks = JoinSet::new();
+        // The gateway's own token, if it has one, is fetched when somebody needs it.
+        tasks.spawn(upstream::token::keep(client));
         // It answers to the very end: that the gateway drains is read here.
         tasks.spawn(crate::server::serve(admin, answer, limits, std::future::pending()));
         let warming = warmup.map(|warmup| tasks.spawn(warmup.run()));

@@ -48,6 +48,36 @@ pub struct Id {
     pub value: Value,
 }
 
+/// Headers by which the upstream knows who asks, in configured order.
+pub type CredentialHeaders = Vec<(HeaderName, HeaderValue)>;
+
+/// Who asks, as far as the upstream tells callers apart.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum Credential {
+    /// Whoever has these headers. They go upstream as they came.
+    Headers(CredentialHeaders),
+    /// An application, by whichever of its tokens it asks, and whoever has these other headers.
+    Application(Box<str>, CredentialHeaders),
+    /// The gateway, on behalf of everybody.
+    Gateway,
+}
+
+impl From<CredentialHeaders> for Credential {
+    fn from(headers: CredentialHeaders) -> Self {
+        Self::Headers(headers)
+    }
+}
+
+impl fmt::Debug for Credential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Headers(_) => "Credential::Headers(..)",
+            Self::Application(..) => "Credential::Application(..)",
+            Self::Gateway => "Credential::Gateway",
+        })
+    }
+}
+
 /// Everything that decides what an upstream answer means apart from the keys: who asks, for which company, on which path.
 ///
 /// Two scopes are equal when path, credential and canonical fields are. The fields as they were given (`sent`) do not
@@ -55,8 +85,8 @@ pub struct Id {
 pub struct Scope {
     /// Which `[[lookup]]` this belongs to: its position in the configuration.
     pub lookup: u8,
-    /// The headers that identify the caller to the upstream, in configured order.
-    pub credential: Vec<(HeaderName, HeaderValue)>,
+    /// Who asks.
+    pub credential: Credential,
     /// Every body field that is no key list, in canonical JSON.
     pub fields: Box<str>,
     /// The same fields as the first caller wrote them: the inside of a JSON object, without braces.
@@ -70,13 +100,13 @@ impl Scope {
     #[must_use]
     pub fn new(
         lookup: u8,
-        credential: Vec<(HeaderName, HeaderValue)>,
+        credential: impl Into<Credential>,
         fields: impl Into<Box<str>>,
         sent: impl Into<Box<str>>,
     ) -> Self {
         // Keyed anew in each process: callers choose the fields and must not be able to choose the hash.
         static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        let fields = fields.into();
+        let (credential, fields) = (credential.into(), fields.into());
         let digest = HASHER.hash_one((lookup, &credential, &fields));
         Self { lookup, credential, fields, sent: sent.into(), digest }
     }
@@ -137,7 +167,7 @@ impl fmt::Debug for Key {
 
 /// The headers that identify a caller to the upstream, in the order of `names`, as they came.
 #[must_use]
-pub fn credential(names: &[HeaderName], headers: &HeaderMap) -> Vec<(HeaderName, HeaderValue)> {
+pub fn credential(names: &[HeaderName], headers: &HeaderMap) -> CredentialHeaders {
     let values =
         |name: &HeaderName| headers.get_all(name).iter().map(|value| (name.clone(), value.clone())).collect::<Vec<_>>();
     names.iter().flat_map(values).collect()

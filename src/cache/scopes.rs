@@ -8,9 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use http::{HeaderName, HeaderValue};
-
-use crate::key::Scope;
+use crate::key::{Credential, Scope};
 
 /// Scopes that are never worth a search for those without content.
 const FEW: usize = 64;
@@ -21,7 +19,7 @@ pub enum Whose<'a> {
     /// Those of every scope.
     Everybodys,
     /// Those that were asked for with this credential, whatever else was said.
-    Credentials(&'a [(HeaderName, HeaderValue)]),
+    Credentials(&'a Credential),
 }
 
 /// Every scope that is in use.
@@ -58,7 +56,7 @@ impl Scopes {
             scope.lookup == lookup
                 && match whose {
                     Whose::Everybodys => true,
-                    Whose::Credentials(credential) => scope.credential == credential,
+                    Whose::Credentials(credential) => scope.credential == *credential,
                 }
         };
         self.lock().scopes.iter().filter(meant).cloned().collect()

@@ -5,6 +5,7 @@
 //! only this one composes them. Every key is taken in exactly one place ([`sections`], [`lookups`]), through a [`reader`]
 //! that therefore knows which keys there are; `config/gateway.toml` and [`Config::to_toml`] are compared with it by tests.
 
+mod credentials;
 mod environment;
 mod file;
 mod invalidate;
@@ -58,6 +59,8 @@ pub struct Server {
     pub listen: SocketAddr,
     /// Where operators connect.
     pub admin_listen: SocketAddr,
+    /// Whether anybody who can connect may use the gateway's own credential, if it has one.
+    pub allow_anonymous: bool,
     /// Bytes of one request body that the gateway reads itself.
     pub max_body: usize,
     /// How long what is under way may take to finish after a stop was asked for.

@@ -5,7 +5,7 @@ use super::{
     Config,
     value::{format_duration, format_size},
 };
-use crate::{dispatch::Share, shape::List};
+use crate::{dispatch::Share, shape::List, upstream::credentials::Mode};
 
 /// Keys whose value is never printed.
 const SECRETS: &[&str] = &["instance_secret"];
@@ -61,9 +61,19 @@ impl Config {
         }
         text.key("danger_accept_invalid_certs", self.upstream.danger_accept_invalid_certs);
         text.header("[upstream.credentials]");
-        text.key("mode", "forward");
-        let names: Vec<String> = self.upstream.forward_headers.iter().map(ToString::to_string).collect();
-        text.key("forward_headers", names);
+        match &self.upstream.credentials {
+            Mode::Forward(headers) => {
+                text.key("mode", "forward");
+                text.key("forward_headers", headers.iter().map(ToString::to_string).collect::<Vec<_>>());
+            }
+            Mode::Managed(application) => {
+                text.key("mode", "managed");
+                text.key("instance_appid", &*application.id);
+                text.key("instance_secret", MASK);
+            }
+        }
+        text.header("[clients]");
+        text.key("allow_anonymous", self.server.allow_anonymous);
     }
 
     fn write_rest(&self, text: &mut Text) {
@@ -78,6 +88,7 @@ impl Config {
         text.header("[passthrough]");
         text.key("enabled", self.passthrough.enabled);
         text.key("allow", self.passthrough.allow.clone());
+        text.key("inject_token", self.passthrough.inject_token.clone());
         for write in &self.passthrough.invalidate {
             text.header("[[passthrough.invalidate]]");
             text.key("path", &*write.path);

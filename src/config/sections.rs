@@ -4,20 +4,21 @@
 
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
-use http::{HeaderName, Uri, header};
+use http::Uri;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Config, Log, LogFormat, Lookup, Server, invalidate, lookups, not_built,
+    Config, Log, LogFormat, Lookup, Server, credentials, invalidate, lookups,
     reader::Section,
     url,
-    value::{Given, Read, address, choice, count, duration, flag, share, size, string},
+    value::{address, choice, count, duration, flag, share, size, string},
     warmup,
 };
 use crate::{
     cache::{self, entry::Policy},
     dispatch::Share,
-    passthrough, server, upstream,
+    passthrough, server,
+    upstream::{self, credentials::Mode},
 };
 
 /// A day: nobody waits longer for anything, and adding it to a moment never overflows.
@@ -50,12 +51,15 @@ const fn seconds(seconds: u64) -> Duration {
 pub(super) fn config(root: &mut Section<'_>) -> Config {
     let server = root.section("server", listeners);
     let upstream = root.section("upstream", upstream);
+    let allow_anonymous = credentials::clients(root);
+    credentials::check_reach(root, server.listen, &upstream.credentials, allow_anonymous);
     let mut lookups = lookups::lookups(root, upstream.base_url.path());
     let (cache, idle_refresh) = root.section("cache", cache);
     for lookup in &mut lookups {
         lookup.dispatch.idle_refresh = idle_refresh;
     }
-    let passthrough = root.section("passthrough", |section| passthrough(section, &lookups, upstream.base_url.path()));
+    let passthrough = root.section("passthrough", |section| passthrough(section, &lookups, &upstream));
+    let server = Server { allow_anonymous, ..server };
     let warmup = root.section("warmup", |section| warmup::warmup(section, &mut lookups, cache.capacity));
     Config { server, cache, passthrough, warmup, log: root.section("log", log), lookups, upstream }
 }
@@ -72,6 +76,7 @@ fn listeners(section: &mut Section<'_>) -> Server {
         section.problem("admin_listen", format!("must not be the address of {other}"));
     }
     Server {
+        allow_anonymous: false,
         listen,
         admin_listen,
         max_body: section.take("max_body", MIB, size(BODY)),
@@ -94,51 +99,8 @@ fn upstream(section: &mut Section<'_>) -> upstream::Config {
         max_response: section.take("max_response", 32 * MIB, size(BODY)),
         ca_file: section.optional("ca_file", string(|path| Ok(PathBuf::from(path)))),
         danger_accept_invalid_certs: section.take("danger_accept_invalid_certs", false, flag),
-        forward_headers: section.section("credentials", credentials),
+        credentials: section.section("credentials", credentials::credentials),
     }
-}
-
-fn credentials(section: &mut Section<'_>) -> Vec<HeaderName> {
-    section.take("mode", (), credentials_mode);
-    let headers = section.list("forward_headers", &["x-token"], string(credential_header));
-    if !section.is_sound("forward_headers") {
-        return headers;
-    }
-    if headers.is_empty() {
-        section.problem("forward_headers", "must name at least one header: it is what tells callers apart");
-    }
-    if (1..headers.len()).any(|index| headers[..index].contains(&headers[index])) {
-        section.problem("forward_headers", "names a header twice");
-    }
-    headers
-}
-
-fn credentials_mode(given: Given<'_>) -> Read<()> {
-    match given.text() {
-        Some("forward") => Ok(()),
-        Some("managed") => Err(not_built::refusal("upstream.credentials.mode=managed").unwrap_or_default()),
-        _ => Err(r#"must be "forward""#.to_owned()),
-    }
-}
-
-fn credential_header(name: &str) -> Read<HeaderName> {
-    /// Headers that belong to one connection or one message, so that none of them can say who is asking.
-    const NOT_THE_CALLERS: [HeaderName; 9] = [
-        header::CONNECTION,
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-        header::HOST,
-        header::PROXY_AUTHORIZATION,
-        header::TE,
-        header::TRAILER,
-        header::TRANSFER_ENCODING,
-        header::UPGRADE,
-    ];
-    let name: HeaderName = name.parse().or(Err("must be the name of a header"))?;
-    if NOT_THE_CALLERS.contains(&name) {
-        return Err("must not be a header that belongs to one connection or message".to_owned());
-    }
-    Ok(name)
 }
 
 /// The cache, and which part of idle slots may refresh what is in it.
@@ -155,11 +117,16 @@ fn cache(section: &mut Section<'_>) -> (cache::Config, Share) {
     (config, section.take("idle_refresh", Share::NONE, share))
 }
 
-fn passthrough(section: &mut Section<'_>, lookups: &[Lookup], base_path: &str) -> passthrough::Config {
+fn passthrough(section: &mut Section<'_>, lookups: &[Lookup], upstream: &upstream::Config) -> passthrough::Config {
+    let inject_token = section.list("inject_token", &[], string(url::prefix));
+    if !inject_token.is_empty() && matches!(upstream.credentials, Mode::Forward(_)) {
+        section.problem("inject_token", r#"needs upstream.credentials.mode = "managed""#);
+    }
     passthrough::Config {
+        inject_token,
         enabled: section.take("enabled", true, flag),
         allow: section.list("allow", &["/"], string(url::prefix)),
-        invalidate: invalidate::invalidate(section, lookups, base_path),
+        invalidate: invalidate::invalidate(section, lookups, upstream.base_url.path()),
     }
 }
 

@@ -10,7 +10,6 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, HeaderValue};
 use tokio::{
     sync::watch,
     task::{AbortHandle, JoinSet},
@@ -22,7 +21,7 @@ use super::{
 };
 use crate::{
     clock::Instant,
-    key::{Key, Scope},
+    key::{Credential, Key, Scope},
 };
 
 /// Credentials with a queue of their own at once. A platform has one token per application, and a handful of
@@ -32,9 +31,6 @@ pub const MAX_CREDENTIALS: usize = 64;
 /// How long a credential's queue stays once nothing is asked with it: longer than any interval or `Retry-After`, so that
 /// what has been learned of its pace is not forgotten while it matters.
 pub const IDLE: Duration = Duration::from_secs(600);
-
-/// The headers that identify a caller to the upstream.
-pub(super) type Credential = Vec<(HeaderName, HeaderValue)>;
 
 /// Makes a worker and its handle.
 pub type Recruit = Box<dyn Fn() -> (Worker, Handle) + Send + Sync>;
@@ -71,7 +67,7 @@ impl Fleet {
         let (served, _) = watch::channel(None);
         let fleet = Self { limit_per, recruit, members: Mutex::new(members), served, warming: Mutex::default() };
         if limit_per == LimitPer::Gateway {
-            let _one = fleet.of(Credential::new(), now);
+            let _one = fleet.of(Credential::Gateway, now);
         }
         fleet
     }
@@ -187,7 +183,7 @@ impl Fleet {
 
     fn credential(&self, scope: &Scope) -> Credential {
         match self.limit_per {
-            LimitPer::Gateway => Credential::new(),
+            LimitPer::Gateway => Credential::Gateway,
             LimitPer::Credential => scope.credential.clone(),
         }
     }

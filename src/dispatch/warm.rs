@@ -284,6 +284,7 @@ impl Worker {
                 cold.refused |= cold.scope.as_ref() == Some(&batch.ask.scope);
                 cold.again(keys);
             }
+            Verdict::Renewed => cold.again(keys),
             Verdict::Throttled(_) => {
                 cold.again(keys);
                 cold.rest(now);

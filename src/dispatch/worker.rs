@@ -12,7 +12,6 @@ use super::{
     Config,
     batch::{Batch, Settled},
     entry::Need,
-    fleet::Credential,
     handle::{Handle, Shared, State, Waker},
     spare::Spare,
     ticket::{Failure, Finished},
@@ -20,6 +19,7 @@ use super::{
 use crate::{
     cache::{Cache, Fetch, Of, Said, Taken},
     clock::{Instant, now},
+    key::Credential,
     metrics::DispatchMetrics,
     record::Record,
     shape::Shape,
@@ -79,7 +79,7 @@ impl Worker {
             shape,
             ask,
             fetches: JoinSet::new(),
-            credential: Credential::new(),
+            credential: Credential::Gateway,
             under_way: HashMap::new(),
             newest: None,
         };
@@ -241,6 +241,11 @@ impl Worker {
                 state.pacer.throttled(now, retry_after);
                 let wait = state.pacer.ready_at().saturating_duration_since(now);
                 state.queue.refuse(batch.id, &Failure::Unavailable(wait), now)
+            }
+            Verdict::Renewed => {
+                state.pacer.reached();
+                state.queue.put_back(batch.id, now);
+                Vec::new()
             }
             Verdict::Unauthorized(refusal) => {
                 state.pacer.reached();

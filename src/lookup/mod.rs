@@ -31,14 +31,14 @@ use crate::{
     clock::{self, Instant},
     dispatch::{self, Client, Failure, Outcome, Refused, Wanted},
     error::{JSON, Refusal},
-    key::{self, Id, Key, Kind, Scope},
+    key::{Id, Key, Kind, Scope},
     metrics::LookupMetrics,
     request::{
         Limits, body,
         wire::{self, Decoded},
     },
     shape::Shape,
-    upstream::verdict::PassedOn,
+    upstream::{credentials::Credentials, verdict::PassedOn},
 };
 
 /// `Cache-Status` (RFC 9211).
@@ -65,8 +65,8 @@ pub struct Lookup {
     pub config: Config,
     /// The limits of a request body.
     pub limits: Limits,
-    /// The request headers that are the caller's credential.
-    pub credential: Vec<HeaderName>,
+    /// Who callers are.
+    pub credentials: Arc<Credentials>,
     /// The answers of all lookup paths.
     pub cache: Arc<Cache>,
     /// Its queues.
@@ -127,7 +127,7 @@ impl Lookup {
         let (parts, body) = request.into_parts();
         body::check_headers(&parts.headers)?;
         let body = body::read(body, &parts.headers, &self.limits).await?;
-        let credential = key::credential(&self.credential, &parts.headers);
+        let credential = self.credentials.identify(&parts.headers, clock::now());
         let max_keys = self.config.max_keys_per_request;
         let Decoded { scope, ids } = wire::decode(&self.shape, self.position, credential, max_keys, &body)?;
         let mut inquiry = Inquiry {

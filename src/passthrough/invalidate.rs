@@ -8,10 +8,12 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, header::CONTENT_ENCODING, request};
+use http::{HeaderMap, header::CONTENT_ENCODING, request};
 
 use super::{tee::Transcript, write::Write};
-use crate::{cache::Cache, key, metrics::InvalidationMetrics, route::Path, shape::Shape};
+use crate::{
+    cache::Cache, clock, metrics::InvalidationMetrics, route::Path, shape::Shape, upstream::credentials::Credentials,
+};
 
 /// A path whose writes make cached keys old.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,8 +30,8 @@ pub struct Cached {
     pub cache: Arc<Cache>,
     /// The shape of each lookup path, by its position in the configuration.
     pub shapes: Vec<Arc<Shape>>,
-    /// The request headers that are the caller's credential.
-    pub credential: Vec<HeaderName>,
+    /// Who callers are.
+    pub credentials: Arc<Credentials>,
     /// Bytes of a write's body that are read.
     pub max_body: usize,
     /// Counts writes, and what they make old.
@@ -70,7 +72,7 @@ impl Writes {
         }
         Some(Write::new(
             Arc::clone(&self.cached),
-            key::credential(&self.cached.credential, &parts.headers),
+            self.cached.credentials.identify(&parts.headers, clock::now()),
             Arc::clone(items),
             is_plain(&parts.headers).then(|| Transcript::new(self.cached.max_body)),
         ))

@@ -1,8 +1,9 @@
-//! The answer to a write: held back until it is known what became of the write.
+//! An answer that the gateway has to read before its caller sees the end of it: held back until it is read.
 //!
-//! An envelope is a few hundred bytes, and what it says stands at any place of it. So up to [`HELD`] bytes wait for the
-//! end of the answer; then the write is settled, and only then does the caller get to see what was held. An answer that
-//! is longer is judged by its status alone, and streamed from there on; so is one that is compressed, once it has ended.
+//! It may say what became of a write, or hand out a token; what the caller asks next depends on that. An envelope is a few
+//! hundred bytes, and what it says stands at any place of it. So up to [`HELD`] bytes wait for the end of the answer; then
+//! it is read, and only then does the caller get to see what was held. An answer that is longer is judged by its status
+//! alone, and streamed from there on; so is one that is compressed, once it has ended.
 
 use std::{
     collections::VecDeque,
@@ -15,17 +16,18 @@ use http::StatusCode;
 use hyper::body::{Body, Frame, SizeHint};
 use tower::BoxError;
 
-use super::write::Write;
-
 /// Bytes that are held back: the ids of the 500 customers that one write may import take a sixth of it.
 pub(super) const HELD: usize = 64 << 10;
 
-/// The body of a write's answer.
+/// Reads an answer: its status, and its body if all of it was held. Dropped unused when the answer broke off.
+pub(super) type Reader = Box<dyn FnOnce(StatusCode, &[u8]) + Send>;
+
+/// The body of an answer that is read.
 pub(super) struct Judged<B> {
     body: B,
     status: StatusCode,
-    /// Until it is settled.
-    write: Option<Write>,
+    /// Until it has read.
+    reader: Option<Reader>,
     /// What the caller has not got yet.
     held: VecDeque<Frame<Bytes>>,
     /// Bytes in it.
@@ -44,9 +46,9 @@ enum End {
 }
 
 impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Judged<B> {
-    pub(super) fn new(body: B, status: StatusCode, write: Write) -> Self {
+    pub(super) fn new(body: B, status: StatusCode, reader: Reader) -> Self {
         let mut judged =
-            Self { body, status, write: Some(write), held: VecDeque::new(), held_bytes: 0, end: End::Open };
+            Self { body, status, reader: Some(reader), held: VecDeque::new(), held_bytes: 0, end: End::Open };
         if judged.body.is_end_stream() {
             // The caller sees the end with the head.
             judged.settle();
@@ -54,9 +56,9 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Judged<B> {
         judged
     }
 
-    /// Reads on until the write is settled.
+    /// Reads on until the answer has been read, or is too long for that.
     fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        while self.write.is_some() {
+        while self.reader.is_some() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
                     self.held_bytes += bytes(&frame);
@@ -68,7 +70,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Judged<B> {
                 Some(Err(error)) => {
                     self.end = End::Broken(Some(error));
                     // Nobody knows what became of it.
-                    self.write = None;
+                    self.reader = None;
                 }
                 None => {
                     self.end = End::Reached;
@@ -80,10 +82,10 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Judged<B> {
     }
 
     fn settle(&mut self) {
-        let Some(write) = self.write.take() else { return };
+        let Some(reader) = self.reader.take() else { return };
         let known = if self.held_bytes > HELD { &VecDeque::new() } else { &self.held };
         let pieces: Vec<&[u8]> = known.iter().filter_map(Frame::data_ref).map(|piece| &**piece).collect();
-        write.answered(self.status, &pieces.concat());
+        reader(self.status, &pieces.concat());
     }
 }
 
@@ -110,7 +112,7 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for Judged<B> {
             End::Reached => true,
             End::Broken(error) => error.is_none(),
         };
-        self.write.is_none() && self.held.is_empty() && over
+        self.reader.is_none() && self.held.is_empty() && over
     }
 
     fn size_hint(&self) -> SizeHint {

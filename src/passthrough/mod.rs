@@ -19,6 +19,7 @@ mod judged;
 mod tee;
 #[cfg(test)]
 mod tests;
+mod tokens;
 mod upload;
 mod write;
 
@@ -35,11 +36,11 @@ use self::{
     body::Relayed,
     exchange::Exchange,
     invalidate::Writes,
-    judged::Judged,
+    judged::{Judged, Reader},
+    tokens::Tokens,
     upload::{Claim, Upload},
-    write::Write,
 };
-use crate::{clock, error::Refusal, metrics::StatusCounters, route::Path, upstream::client::Client};
+use crate::{clock, error::Refusal, key::Credential, metrics::StatusCounters, route::Path, upstream::client::Client};
 
 /// The body of an answer, streamed.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -54,6 +55,8 @@ pub struct Config {
     pub enabled: bool,
     /// Path prefixes that may pass, in the upstream's spelling without the base path; each starts with `/`.
     pub allow: Vec<String>,
+    /// Path prefixes of requests that go upstream with the gateway's own token, where it has one.
+    pub inject_token: Vec<String>,
     /// The paths whose writes make cached keys old, the built-in ones among them.
     pub invalidate: Vec<Invalidate>,
 }
@@ -75,6 +78,9 @@ pub struct Passthrough {
     timeouts: Timeouts,
     metrics: StatusCounters,
     writes: Writes,
+    tokens: Tokens,
+    /// What goes upstream with the gateway's own token; empty where it has none.
+    inject_token: Vec<Path>,
 }
 
 impl Passthrough {
@@ -87,9 +93,17 @@ impl Passthrough {
         metrics: StatusCounters,
         cached: Cached,
     ) -> Self {
-        let allow = config.allow.iter().filter(|_| config.enabled);
-        let allow = allow.filter_map(|prefix| Path::normalise(prefix, "").ok()).collect();
-        Self { allow, client, timeouts, metrics, writes: Writes::new(&config.invalidate, cached) }
+        let paths =
+            |prefixes: &[String]| prefixes.iter().filter_map(|prefix| Path::normalise(prefix, "").ok()).collect();
+        Self {
+            allow: if config.enabled { paths(&config.allow) } else { Vec::new() },
+            inject_token: paths(&config.inject_token),
+            tokens: Tokens::new(Arc::clone(client.credentials())),
+            client,
+            timeouts,
+            metrics,
+            writes: Writes::new(&config.invalidate, cached),
+        }
     }
 
     /// Answers one request, whose path has been brought into its normal form.
@@ -117,9 +131,11 @@ impl Passthrough {
         }
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
-        let parts = self.parts_for_upstream(parts, path, &body)?;
+        let mut parts = self.parts_for_upstream(parts, path, &body)?;
+        self.inject_token(&mut parts, path).await?;
         let exchange = Arc::new(Exchange::new(self.timeouts, clock::now()));
         let write = self.writes.watch(&parts, path);
+        let token = self.tokens.watch(&parts, path);
         let body = body.map_err(Into::into).boxed_unsync();
         let (upload, claim) = Upload::new(match &write {
             Some(write) => write.copied(body),
@@ -135,7 +151,12 @@ impl Passthrough {
         };
         let unavailable = |reason| failed(Refusal::UpstreamUnavailable(RETRY_AFTER), reason);
         if let Some(Ok(response)) = answered {
-            let answer = for_caller(response, &method, (exchange, claim), write);
+            // An answer that cannot be passed on drops the reader, and with that settles the write.
+            let reader = match write {
+                Some(write) => Some(Box::new(|status, body: &[u8]| write.answered(status, body)) as Reader),
+                None => token,
+            };
+            let answer = for_caller(response, &method, (exchange, claim), reader);
             return answer.ok_or_else(|| unavailable("no proper answer"));
         }
         // Whatever a broken request came to upstream, it is its caller's affair.
@@ -152,6 +173,22 @@ impl Passthrough {
             Some(_) => unavailable("the connection broke"),
             None => failed(Refusal::UpstreamTimeout, "no answer in time"),
         })
+    }
+
+    /// Where the gateway's own token is meant to go, it takes the place of whatever the caller sent.
+    async fn inject_token(&self, parts: &mut request::Parts, path: &Path) -> Result<(), Refusal> {
+        if !self.inject_token.iter().any(|prefix| path.is_under(prefix)) {
+            return Ok(());
+        }
+        let token =
+            tokio::time::timeout(self.timeouts.upstream, self.client.credentials().headers(&Credential::Gateway));
+        let Ok(Ok(headers)) = token.await else {
+            return Err(failed(Refusal::UpstreamUnavailable(RETRY_AFTER), "no token"));
+        };
+        for (name, value) in headers {
+            parts.headers.insert(name, value);
+        }
+        Ok(())
     }
 
     fn parts_for_upstream(
@@ -178,13 +215,13 @@ impl Passthrough {
     }
 }
 
-/// The answer as the caller gets it, which keeps the request under way and settles the write that it answers; `None` when
+/// The answer as the caller gets it, which keeps the request under way, once it has been read if it must be; `None` when
 /// it is none that was asked for.
 fn for_caller(
     response: Response<Incoming>,
     method: &Method,
     (exchange, claim): (Arc<Exchange>, Claim),
-    write: Option<Write>,
+    reader: Option<Reader>,
 ) -> Option<Response<Body>> {
     let (mut parts, body): (response::Parts, Incoming) = response.into_parts();
     // Other informational answers never get here; a change of protocol was not asked for.
@@ -194,8 +231,8 @@ fn for_caller(
     headers::for_caller(&mut parts, method);
     parts.version = Version::HTTP_11;
     let body = Relayed::answer(body, exchange, claim);
-    let body = match write {
-        Some(write) => Judged::new(body, parts.status, write).boxed_unsync(),
+    let body = match reader {
+        Some(reader) => Judged::new(body, parts.status, reader).boxed_unsync(),
         None => body.boxed_unsync(),
     };
     Some(Response::from_parts(parts, body))

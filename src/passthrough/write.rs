@@ -9,7 +9,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::value::RawValue;
 
@@ -21,6 +21,7 @@ use super::{
 use crate::{
     cache::Whose,
     clock::{self, Instant},
+    key::Credential,
     metrics::WriteOutcome,
     upstream::{self, wire},
 };
@@ -31,7 +32,7 @@ const MAX_IDS: usize = 5000;
 /// One write under way.
 pub(super) struct Write {
     cached: Arc<Cached>,
-    credential: Vec<(HeaderName, HeaderValue)>,
+    credential: Credential,
     /// The member of the body that holds the items.
     items: Arc<str>,
     /// The copy of the body; none when that is compressed.
@@ -51,12 +52,7 @@ enum Fate {
 }
 
 impl Write {
-    pub(super) fn new(
-        cached: Arc<Cached>,
-        credential: Vec<(HeaderName, HeaderValue)>,
-        items: Arc<str>,
-        copy: Option<Transcript>,
-    ) -> Self {
+    pub(super) fn new(cached: Arc<Cached>, credential: Credential, items: Arc<str>, copy: Option<Transcript>) -> Self {
         Self { cached, credential, items, copy, fate: Fate::Open }
     }
 

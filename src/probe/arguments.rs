@@ -9,8 +9,9 @@ use serde_json::value::RawValue;
 
 use super::{MAX_KEYS, Probe, Target, discretion::Discretion};
 use crate::{
-    key::{Id, Kind, Scope, Value},
+    key::{Credential, Id, Kind, Scope, Value},
     shape::{List, Shape, ValueType},
+    upstream::credentials::Mode,
 };
 
 /// The header that [`Written::token_from_environment`] is for.
@@ -49,16 +50,20 @@ impl Probe {
     ///
     /// # Errors
     /// A line for everything that is wrong.
-    pub fn new(target: Target, headers: &[HeaderName], written: &Written) -> Result<Self, Vec<String>> {
+    pub fn new(target: Target, mode: &Mode, written: &Written) -> Result<Self, Vec<String>> {
         let mut problems = Problems(Vec::new());
         let keys = keys(&target.shape, &written.keys, &mut problems);
-        let credential = credential(headers, written, &mut problems);
+        let credential = credential(mode.headers(), written, &mut problems);
         let fields = fields(&target.shape, &written.body_fields, &mut problems);
         let fastest = written.fastest.as_ref().and_then(|text| fastest(text, target.interval, &mut problems));
         if !problems.0.is_empty() {
             return Err(problems.0);
         }
         let secrets = secrets(&keys, &credential, &written.body_fields);
+        let credential = match mode {
+            Mode::Forward(_) => Credential::from(credential),
+            Mode::Managed(_) => Credential::Gateway,
+        };
         let scope = Arc::new(Scope::new(target.lookup, credential, fields.as_str(), fields.as_str()));
         let made_up = target.shape.kinds().map(|(kind, list)| made_up(kind, list)).collect();
         Ok(Self { target, scope, keys, made_up, fastest, discretion: Discretion::new(secrets) })

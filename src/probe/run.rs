@@ -19,6 +19,7 @@ use crate::{
     upstream::{
         Spelling,
         client::{Answer, Client, NoAnswer},
+        credentials::NoToken,
         verdict::{Ask, Verdict},
         wire,
     },
@@ -72,7 +73,10 @@ async fn ask(probe: &Probe, client: &Client, pace: &mut Pace, question: Question
         // It is called once.
         let _first = met.set(now());
     };
-    let answer = client.exchange(&probe.target.shape, &ask, on_wire).await;
+    let answer = match client.credentials().headers(&probe.scope.credential).await {
+        Ok(headers) => client.exchange(&probe.target.shape, &ask, headers, on_wire).await,
+        Err(NoToken) => Err(NoAnswer::Unavailable("the token could not be had".into())),
+    };
     let ended = now();
     let met = met.into_inner().unwrap_or(started);
     let gap = pace.last.map(|last| met - last);
@@ -98,7 +102,7 @@ fn said(probe: &Probe, ask: &Ask, answer: Result<Answer, NoAnswer>) -> Said {
         Verdict::Throttled(retry_after) => Said::Throttled(retry_after),
         Verdict::Unauthorized(_) => Said::Unauthorized,
         Verdict::Rejected(_) => Said::Rejected,
-        other @ (Verdict::TooLarge | Verdict::Unavailable(..) | Verdict::Invalid(_)) => {
+        other @ (Verdict::Renewed | Verdict::TooLarge | Verdict::Unavailable(..) | Verdict::Invalid(_)) => {
             Said::Failed(format!("HTTP {}: {}", answer.status.as_u16(), other.reason()))
         }
     }

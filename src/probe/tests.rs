@@ -12,7 +12,7 @@ use super::{
 use crate::{
     dispatch::MixedLists,
     key::Value,
-    upstream::{DataForm, Spelling, wire::Carried},
+    upstream::{DataForm, Spelling, credentials::Mode, wire::Carried},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ fn probe(keys: &[&str], fastest: Option<&str>) -> Probe {
     let target = Target { lookup: 0, shape: Shape::audience_detail(), interval: SECOND };
     let keys = keys.iter().map(|key| (*key).to_owned()).collect();
     let written = Written { keys, fastest: fastest.map(str::to_owned), ..Written::default() };
-    Probe::new(target, &[], &written).unwrap_or_else(|problems| panic!("{problems:?}"))
+    Probe::new(target, &Mode::Forward(vec![]), &written).unwrap_or_else(|problems| panic!("{problems:?}"))
 }
 
 /// A customer that is known by this number alone.
@@ -242,7 +242,7 @@ fn a_path_that_is_not_built_in_is_told_where_the_settings_belong() {
 #[test]
 fn what_is_wrong_is_named_and_never_quoted() {
     let target = Target { lookup: 0, shape: Shape::audience_detail(), interval: SECOND };
-    let headers = [http::HeaderName::from_static("x-token")];
+    let headers = Mode::Forward(vec![http::HeaderName::from_static("x-token")]);
     let written = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let all_wrong = Written {
         keys: written(&["13800138000", "13800138000=x", "fax=13800138000", "audienceUserId=13800138000x", "phone= "]),

@@ -16,7 +16,6 @@ use std::{
     sync::Arc,
 };
 
-use http::{HeaderName, HeaderValue};
 use serde_json::value::RawValue;
 
 use self::{
@@ -26,7 +25,7 @@ use self::{
 use super::canonical::{MAX_DEPTH, Members, Unfit};
 use crate::{
     error::Refusal,
-    key::{Id, Scope},
+    key::{Credential, Id, Scope},
     shape::Shape,
 };
 
@@ -47,7 +46,7 @@ pub struct Decoded {
 pub fn decode(
     shape: &Shape,
     lookup: u8,
-    credential: Vec<(HeaderName, HeaderValue)>,
+    credential: impl Into<Credential>,
     max_keys: usize,
     body: &[u8],
 ) -> Result<Decoded, Refusal> {

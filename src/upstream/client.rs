@@ -24,10 +24,14 @@ use tower::BoxError;
 use super::{
     Config,
     connect::{Connector, Dial},
+    credentials::Credentials,
     verdict::{Ask, PassedOn, Verdict},
     wire::{self, Meaning},
 };
-use crate::shape::Shape;
+use crate::{
+    key::{Credential, CredentialHeaders},
+    shape::Shape,
+};
 
 /// A body on its way upstream.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -44,6 +48,7 @@ const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION
 pub struct Client {
     http: HyperClient<Connector, Body>,
     config: Arc<Config>,
+    credentials: Arc<Credentials>,
 }
 
 /// A whole answer, as it came.
@@ -75,7 +80,14 @@ impl Client {
             .pool_idle_timeout(POOL_IDLE)
             .pool_timer(TokioTimer::new())
             .build(connector);
-        Self { http, config: Arc::new(config) }
+        let credentials = Arc::new(Credentials::new(config.credentials.clone()));
+        Self { http, config: Arc::new(config), credentials }
+    }
+
+    /// Who callers are to the upstream.
+    #[must_use]
+    pub fn credentials(&self) -> &Arc<Credentials> {
+        &self.credentials
     }
 
     /// Sends a request as it is and returns the answer with its body still to come.
@@ -97,30 +109,50 @@ impl Client {
 
     /// Asks for the keys of one batch. `on_wire` is called once the request is handed to a live connection.
     pub async fn ask(&self, shape: &Shape, ask: &Ask, on_wire: impl FnOnce() + Send) -> Verdict {
-        match self.exchange(shape, ask, on_wire).await {
+        let timeout = self.config.request_timeout;
+        let headers = tokio::time::timeout(timeout, self.credentials.headers(&ask.scope.credential));
+        let Ok(Ok(headers)) = headers.await else {
+            return Verdict::Unavailable("there is no token to ask with".into(), None);
+        };
+        let verdict = match self.exchange(shape, ask, headers.clone(), on_wire).await {
             Ok(answer) => answer.verdict(shape, ask),
-            Err(NoAnswer::TooLarge) => Verdict::TooLarge,
-            Err(NoAnswer::Unavailable(reason)) => Verdict::Unavailable(reason, None),
+            Err(NoAnswer::TooLarge) => return Verdict::TooLarge,
+            Err(NoAnswer::Unavailable(reason)) => return Verdict::Unavailable(reason, None),
+        };
+        match verdict {
+            Verdict::Unauthorized(refusal) => {
+                let renewed = self.credentials.refused(&ask.scope.credential, &headers);
+                let renewed = tokio::time::timeout(timeout, renewed).await == Ok(true);
+                if renewed { Verdict::Renewed } else { Verdict::Unauthorized(refusal) }
+            }
+            Verdict::Success(_) if ask.scope.credential == Credential::Gateway => {
+                headers.iter().for_each(|(_, token)| self.credentials.taken(token));
+                verdict
+            }
+            _ => verdict,
         }
     }
 
-    /// The same, with the answer as it came.
+    /// The same on behalf of whoever has these headers, with the answer as it came.
     ///
     /// # Errors
     /// When there is no whole answer within the limits.
-    pub async fn exchange(&self, shape: &Shape, ask: &Ask, on_wire: impl FnOnce() + Send) -> Result<Answer, NoAnswer> {
-        tokio::time::timeout(self.config.request_timeout, self.post(shape, ask, on_wire)).await.map_err(late)?
+    pub async fn exchange(
+        &self,
+        shape: &Shape,
+        ask: &Ask,
+        headers: CredentialHeaders,
+        on_wire: impl FnOnce() + Send,
+    ) -> Result<Answer, NoAnswer> {
+        let asking = self.post(shape, ask, headers, on_wire);
+        tokio::time::timeout(self.config.request_timeout, asking).await.map_err(late)?
     }
 
-    /// Reads a list, with these headers as the credential.
+    /// Gets what stands at a path below the base URL, on behalf of whoever has these headers.
     ///
     /// # Errors
     /// When there is no whole answer within the limits.
-    pub async fn get(
-        &self,
-        path_and_query: &str,
-        credential: &[(HeaderName, HeaderValue)],
-    ) -> Result<Answer, NoAnswer> {
+    pub async fn get(&self, path_and_query: &str, credential: &CredentialHeaders) -> Result<Answer, NoAnswer> {
         let uri = self.uri(path_and_query).ok_or(NoAnswer::Unavailable("the path makes no URI".into()))?;
         let body = Full::default().map_err(|never| match never {});
         let mut request = Request::new(body.boxed_unsync());
@@ -130,7 +162,13 @@ impl Client {
         tokio::time::timeout(self.config.request_timeout, exchange).await.map_err(late)?
     }
 
-    async fn post(&self, shape: &Shape, ask: &Ask, on_wire: impl FnOnce() + Send) -> Result<Answer, NoAnswer> {
+    async fn post(
+        &self,
+        shape: &Shape,
+        ask: &Ask,
+        credential: CredentialHeaders,
+        on_wire: impl FnOnce() + Send,
+    ) -> Result<Answer, NoAnswer> {
         let uri = self.uri(&shape.path).ok_or(NoAnswer::Unavailable("the path makes no URI".into()))?;
         let body = Full::from(wire::request_body(shape, ask)).map_err(|never| match never {});
         let mut request = Request::new(body.boxed_unsync());
@@ -138,7 +176,7 @@ impl Client {
         *request.uri_mut() = uri;
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, crate::error::JSON);
-        identify(headers, &ask.scope.credential);
+        identify(headers, &credential);
         let mut connection = capture_connection(&mut request);
         let connected = async { drop(connection.wait_for_connection_metadata().await) };
         let mut sending = pin!(self.http.request(request));

@@ -2,19 +2,23 @@
 //!
 //! [`client`] sends a request and bounds its answer; [`wire`] writes the body and attributes the records to the keys;
 //! [`envelope`] tells an answer from the many ways of not answering; [`verdict`] is what all of that comes to;
-//! [`page`] reads a page of the list of all customers.
+//! [`page`] reads a page of the list of all customers. [`credentials`] knows who asks, and [`token`] keeps the gateway's own
+//! token.
 
 pub mod client;
 pub mod connect;
+pub mod credentials;
 mod envelope;
 pub mod page;
+pub mod token;
 pub mod verdict;
 pub mod wire;
 
 use std::{path::PathBuf, time::Duration};
 
-use http::{HeaderName, Uri};
+use http::Uri;
 
+use self::credentials::Mode;
 pub use self::envelope::{DataForm, Spelling, is_refusal};
 
 /// How the upstream is reached.
@@ -32,6 +36,6 @@ pub struct Config {
     pub ca_file: Option<PathBuf>,
     /// Trust any certificate: for a laboratory only.
     pub danger_accept_invalid_certs: bool,
-    /// The request headers that are the caller's credential, forwarded as they came.
-    pub forward_headers: Vec<HeaderName>,
+    /// Whose credential goes upstream.
+    pub credentials: Mode,
 }

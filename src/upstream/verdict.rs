@@ -73,6 +73,8 @@ pub enum Verdict {
     Throttled(Option<Duration>),
     /// The upstream does not take the credential.
     Unauthorized(Arc<PassedOn>),
+    /// The upstream did not take the gateway's token, and there is a newer one: to be asked again.
+    Renewed,
     /// The upstream refuses the request for what it asks.
     Rejected(Arc<PassedOn>),
     /// The answer is over the size limit.
@@ -91,7 +93,7 @@ impl Verdict {
         match self {
             Self::Success(_) => Outcome::Success,
             Self::Throttled(_) => Outcome::Throttled,
-            Self::Unauthorized(_) => Outcome::Unauthorized,
+            Self::Unauthorized(_) | Self::Renewed => Outcome::Unauthorized,
             Self::Rejected(_) => Outcome::Rejected,
             Self::Unavailable(..) => Outcome::Unavailable,
             Self::TooLarge | Self::Invalid(_) => Outcome::Invalid,
@@ -104,6 +106,7 @@ impl Verdict {
         match self {
             Self::Unavailable(reason, _) => reason,
             Self::Invalid(reason) => reason,
+            Self::Renewed => "the token was renewed",
             Self::TooLarge => "the answer is over upstream.max_response",
             Self::Success(_) | Self::Throttled(_) | Self::Unauthorized(_) | Self::Rejected(_) => "",
         }

@@ -229,7 +229,9 @@ impl Warmup {
     async fn page(&self, tour: &Tour) -> Result<(Page, Option<Duration>), NoAnswer> {
         let list = self.shape.list(self.kind);
         let query = format!("{}?{}={}&size={}", self.config.path, list.kind, tour.cursor, self.config.page_size);
-        let answer = self.client.get(&query, &tour.scope.credential).await?;
+        let none = |_none| NoAnswer::Unavailable("there is no token to ask with".into());
+        let credential = self.client.credentials().headers(&tour.scope.credential).await.map_err(none)?;
+        let answer = self.client.get(&query, &credential).await?;
         Ok((page::read(list, answer.status, &answer.body), answer.retry_after()))
     }
 }

@@ -18,6 +18,8 @@ mod model;
 mod queue;
 // The upstream fails, and comes back.
 mod faults;
+// Whose credential goes upstream, and who finds whose cache.
+mod credentials;
 // Callers that leave.
 mod cancellation;
 // The invariants of dispatch, in thousands of random schedules.

@@ -107,7 +107,7 @@ impl Run {
         let config = Config::parse(&text, std::iter::empty()).unwrap_or_else(|problems| panic!("{problems}"));
         let lookup = &config.lookups[0];
         let target = Target { lookup: 0, shape: lookup.shape.clone(), interval: lookup.dispatch.interval };
-        let probe = Probe::new(target.clone(), &config.upstream.forward_headers, &self.written)
+        let probe = Probe::new(target.clone(), &config.upstream.credentials, &self.written)
             .unwrap_or_else(|problems| panic!("{problems:?}"));
         let client = Client::new(config.upstream.clone(), dial);
         let findings = probe::run(&probe, &client, stop).await;

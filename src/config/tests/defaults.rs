@@ -12,7 +12,8 @@ use super::{
 use crate::{
     cache, dispatch, lookup, passthrough, server,
     shape::{FieldPath, Shape, TAG_BATCHLIST},
-    upstream, warmup,
+    upstream::{self, credentials::Mode},
+    warmup,
 };
 
 const GATEWAY: &str = include_str!("../../../config/gateway.toml");
@@ -69,6 +70,7 @@ fn every_default_is_the_contracts() {
         server: super::super::Server {
             listen: "127.0.0.1:8080".parse().expect("an address"),
             admin_listen: "127.0.0.1:9090".parse().expect("an address"),
+            allow_anonymous: false,
             max_body: 1024 * 1024,
             shutdown_grace: seconds(25),
             limits: server::Config { max_connections: 10_000, header_timeout: seconds(10), idle_timeout: seconds(75) },
@@ -80,7 +82,7 @@ fn every_default_is_the_contracts() {
             max_response: 32 * 1024 * 1024,
             ca_file: None,
             danger_accept_invalid_certs: false,
-            forward_headers: vec![HeaderName::from_static("x-token")],
+            credentials: Mode::Forward(vec![HeaderName::from_static("x-token")]),
         },
         lookups: vec![Lookup {
             shape: Shape::audience_detail(),
@@ -111,6 +113,7 @@ fn every_default_is_the_contracts() {
         passthrough: passthrough::Config {
             enabled: true,
             allow: vec!["/".to_owned()],
+            inject_token: vec![],
             invalidate: ["/audience/info/batchAdd", "/api/integrate/audience/info/batchAdd"].map(batch_add).into(),
         },
         warmup: warmup::Config {
@@ -138,23 +141,31 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 47, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 52, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]
 fn the_complete_file_shows_every_key_that_is_not_built_yet_and_no_unknown_one() {
     let problems = Config::parse(&uncommented(), pairs(&[])).expect_err("keys that are not built yet are refused");
-    let refused: BTreeSet<_> = problems.iter().map(|problem| problem.key.replace("[0]", "[]")).collect();
-    // The mode is shown with its default; it cannot be shown twice.
-    let promised = NOT_BUILT.iter().map(|(key, _)| (*key).to_owned()).filter(|key| !key.contains('='));
-    assert_eq!(refused, promised.collect());
-    assert!(problems.iter().all(|problem| problem.sentence.ends_with("is not built yet: leave it out")), "{problems}");
+    // The mode is shown with its default, which has no use for the keys of the other one.
+    let of_the_other_mode = |key: &str| key.starts_with("upstream.credentials.instance_");
+    let not_built: Vec<_> = problems.iter().filter(|problem| !of_the_other_mode(&problem.key)).collect();
+    let refused: BTreeSet<_> = not_built.iter().map(|problem| problem.key.replace("[0]", "[]")).collect();
+    assert_eq!(refused, NOT_BUILT.iter().map(|(key, _)| (*key).to_owned()).collect());
+    assert!(not_built.iter().all(|problem| problem.sentence.ends_with("is not built yet: leave it out")), "{problems}");
 }
 
 #[test]
 fn the_resolved_text_shows_every_known_key() {
     let config = accepted("", &[("GATEWAY_UPSTREAM__CA_FILE", "ca.pem")]);
-    assert_eq!(leaves_of(&config.to_toml()), known(&uncommented()));
+    let own = ["MODE", "INSTANCE_APPID", "INSTANCE_SECRET"].map(|key| format!("GATEWAY_UPSTREAM__CREDENTIALS__{key}"));
+    let managed = accepted("", &[(&*own[0], "managed"), (&*own[1], "app"), (&*own[2], "hunter2")]);
+    let mut shown = leaves_of(&config.to_toml());
+    shown.extend(leaves_of(&managed.to_toml()));
+    // Where a secret came from is not shown, like the secret.
+    shown.insert("upstream.credentials.instance_secret_file".to_owned());
+    assert_eq!(shown, known(&uncommented()));
+    assert!(!managed.to_toml().contains("hunter2"));
 }
 
 #[test]

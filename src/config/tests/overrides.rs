@@ -31,7 +31,7 @@ fn every_kind_of_value_can_be_set_by_a_variable() {
     assert_eq!(config.server.limits.max_connections, 7);
     assert!(!config.passthrough.enabled);
     assert_eq!(config.passthrough.allow, ["/a", "/b"]);
-    assert_eq!(config.upstream.forward_headers, ["x-token", "x-other"]);
+    assert_eq!(config.upstream.credentials.headers(), ["x-token", "x-other"]);
     assert!(config.upstream.danger_accept_invalid_certs);
     assert_eq!(config.upstream.ca_file.as_deref(), Some(Path::new("/etc/ca.pem")));
     assert_eq!(config.log.format.as_str(), "text");

@@ -235,6 +235,46 @@ fn a_credential_is_at_least_one_header_of_the_callers() {
 }
 
 #[test]
+fn a_credential_of_the_gateways_own_needs_an_application_and_one_secret() {
+    let managed = |keys: &str| format!("[upstream.credentials]\nmode = \"managed\"\n{keys}");
+    let at = |line: &str| format!("upstream.credentials.{line}");
+    let secret = "instance_secret: is required by mode = \"managed\", here, in instance_secret_file, or in the variable \
+                  GATEWAY_UPSTREAM__CREDENTIALS__INSTANCE_SECRET";
+    let both = ["instance_appid: is required by mode = \"managed\"", secret].map(at);
+    assert_eq!(refused(&managed(""), &[]), both);
+    assert_eq!(refused(&managed("instance_appid = \"a\""), &[]), [at(secret)]);
+    let file = tempfile::NamedTempFile::new().expect("a temporary file");
+    let path = file.path().to_str().expect("text");
+    let in_file = managed(&format!("instance_appid = \"a\"\ninstance_secret_file = {path:?}\n"));
+    assert_eq!(
+        refused(&in_file, &[]),
+        [at("instance_secret_file: must hold the secret on one line, and nothing else")]
+    );
+    std::fs::write(path, "hunter2\n").expect("room for a line");
+    let config = accepted(&in_file, &[]);
+    assert!(!config.to_toml().contains("hunter2") && !format!("{config:?}").contains("hunter2"));
+    let variable = ("GATEWAY_UPSTREAM__CREDENTIALS__INSTANCE_SECRET", "hunter2");
+    assert_eq!(accepted(&managed("instance_appid = \"a\""), &[variable]).upstream, config.upstream);
+    let sentence = "instance_secret_file: must not be given beside GATEWAY_UPSTREAM__CREDENTIALS__INSTANCE_SECRET";
+    assert_eq!(refused(&in_file, &[variable]), [at(sentence)]);
+    assert_eq!(
+        refused("[upstream.credentials]\ninstance_appid = \"a\"", &[]),
+        [at("instance_appid: is only for mode = \"managed\"")]
+    );
+}
+
+#[test]
+fn with_a_credential_of_its_own_the_gateway_is_open_to_others_only_on_purpose() {
+    let managed = "[upstream.credentials]\nmode = \"managed\"\ninstance_appid = \"a\"\ninstance_secret = \"s\"\n";
+    accepted(managed, &[]);
+    let everywhere = ("GATEWAY_SERVER__LISTEN", "0.0.0.0:8080");
+    let refused = refused(managed, &[everywhere]);
+    assert!(matches!(&refused[..], [one] if one.contains("clients.allow_anonymous = true")), "{refused:?}");
+    accepted(managed, &[everywhere, ("GATEWAY_CLIENTS__ALLOW_ANONYMOUS", "true")]);
+    accepted("", &[everywhere]);
+}
+
+#[test]
 fn what_is_not_built_yet_is_refused_one_problem_for_each() {
     let text = r#"
         [server]
@@ -242,24 +282,20 @@ fn what_is_not_built_yet_is_refused_one_problem_for_each() {
         [clients]
         tokens_file = "a"
         header = "b"
-        [upstream.credentials]
-        mode = "managed"
         [[passthrough.limit]]
         path = "/a"
         [[passthrough.limit]]
         path = "/b"
     "#;
-    let env = [("GATEWAY_UPSTREAM__CREDENTIALS__INSTANCE_SECRET", "hunter2"), ("GATEWAY_CLIENTS__HEADER", "hunter2")];
+    let env = [("GATEWAY_CLIENTS__HEADER", "hunter2")];
     assert_eq!(
         refused(text, &env),
         [
             "server.tls: TLS for callers is not built yet: leave it out",
-            "upstream.credentials.mode: mode = \"managed\", a credential of the gateway's own, is not built yet: leave it out",
+            "clients.header: telling callers apart by token is not built yet: leave it out",
+            "clients.tokens_file: telling callers apart by token is not built yet: leave it out",
             "passthrough.limit: a limit for a passed-through path is not built yet: leave it out",
-            "clients: telling callers apart by token is not built yet: leave it out",
             "GATEWAY_CLIENTS__HEADER: telling callers apart by token is not built yet: leave it out",
-            "GATEWAY_UPSTREAM__CREDENTIALS__INSTANCE_SECRET: a credential of the gateway's own is not built yet: \
-             leave it out",
         ]
     );
 }

@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, Request, Uri};
+use http::{Request, Uri};
 use hyper::body::Incoming;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -36,6 +36,7 @@ use crate::{
         self,
         client::Client,
         connect::{Dial, Dialing, Io},
+        credentials::{Credentials, Mode, X_TOKEN},
     },
 };
 
@@ -139,7 +140,7 @@ impl Fixture {
 }
 
 fn everything() -> Config {
-    Config { enabled: true, allow: vec!["/".to_owned()], invalidate: Invalidate::built_in() }
+    Config { enabled: true, allow: vec!["/".to_owned()], inject_token: vec![], invalidate: Invalidate::built_in() }
 }
 
 /// What writes would make old: an empty cache.
@@ -148,7 +149,7 @@ fn cached(metrics: &Metrics) -> Cached {
     Cached {
         cache: Arc::new(Cache::new(&cache::Config { capacity: 1 << 20, policy }, metrics.cache())),
         shapes: vec![Arc::new(Shape::audience_detail())],
-        credential: vec![HeaderName::from_static("x-token")],
+        credentials: Arc::new(Credentials::new(Mode::Forward(vec![X_TOKEN]))),
         max_body: 1 << 10,
         metrics: metrics.invalidation(),
     }
@@ -167,7 +168,7 @@ fn upstream_config() -> upstream::Config {
         max_response: 1 << 20,
         ca_file: None,
         danger_accept_invalid_certs: false,
-        forward_headers: Vec::new(),
+        credentials: Mode::Forward(Vec::new()),
     }
 }
 

@@ -40,8 +40,7 @@ impl Bench {
         let cached = cached(&metrics);
         let (cache, shape) = (Arc::clone(&cached.cache), Arc::clone(&cached.shapes[0]));
         let passthrough = Passthrough::new(&everything(), (client, TIMEOUTS), metrics.passthrough(), cached);
-        let scope =
-            Arc::new(Scope::new(0, vec![(HeaderName::from_static("x-token"), "t".parse().expect("text"))], "{}", ""));
+        let scope = Arc::new(Scope::new(0, vec![(X_TOKEN, "t".parse().expect("text"))], "{}", ""));
         let id = Id { kind: Kind(0), value: Value::Int(7) };
         let answers = vec![Of { id: id.clone(), records: vec![], keep: true }];
         let fetch = cache.open(&scope, clock::now());

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use http::{HeaderName, HeaderValue};
 use proptest::prelude::*;
 
 use super::*;
