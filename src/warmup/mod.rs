@@ -1,8 +1,8 @@
 //! Fetching customers before anybody asks for them: pages through the upstream's list of ids and hands them to the
 //! dispatcher, which asks for those that are not cached in slots that nobody wants.
 //!
-//! - **Whose.** The gateway has no credential of its own. It takes the scope, that is the credential and the other body
-//!   fields, of a lookup that the upstream has just answered, and does nothing before there is one. It stays with that
+//! - **Whose.** Which companies there are only callers know, and mostly their credential too. So it takes the scope, that is
+//!   the credential and the other body fields, of a lookup that the upstream has just answered, and does nothing before there is one. It stays with that
 //!   scope until its credential is refused, then waits for the next: with the same scope it goes on where it was, with
 //!   another one it starts over, because nothing that was fetched is cached in that one.
 //! - **When.** A page is asked for when the keys of the one before have all been taken, nobody waits, the upstream is not
