@@ -45,7 +45,7 @@ const PATIENCE: usize = 8;
 /// Moments that are attended to at once, at most: a millisecond or so. What is left comes with the next request.
 const AT_ONCE: usize = 4096;
 
-/// How long after a search for what is over nothing is searched for again.
+/// How long after a search of a full list it is not searched again.
 const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 
 /// The keys that are noted, by scope.
@@ -60,7 +60,7 @@ struct State {
     scopes: HashMap<Arc<Scope>, Noted>,
     count: usize,
     serial: u64,
-    /// When what is over may be searched for again.
+    /// When what is over may be searched for again by whoever finds the list full.
     search_at: Option<Instant>,
 }
 
@@ -90,7 +90,8 @@ impl Ahead {
     /// Notes a key that was just read.
     pub(super) fn note(&self, key: &Key, answer: &Answer, now: Instant) {
         let mut state = self.lock();
-        if state.count >= MOST {
+        if state.count >= MOST && state.search_at.is_none_or(|search_at| search_at <= now) {
+            state.search_at = Some(now + SEARCH_PAUSE);
             self.let_go(&mut state, now);
         }
         if state.count >= MOST || !answer.set_noted() {
@@ -167,10 +168,6 @@ impl Ahead {
 
     /// Makes ready what is due and lets go what is over in every scope.
     fn let_go(&self, state: &mut State, now: Instant) {
-        if state.search_at.is_some_and(|search_at| now < search_at) {
-            return;
-        }
-        state.search_at = Some(now + SEARCH_PAUSE);
         let mut left = AT_ONCE;
         let mut gone = 0;
         for (scope, noted) in &mut state.scopes {

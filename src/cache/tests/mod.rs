@@ -258,3 +258,15 @@ async fn scopes_that_went_quiet_do_not_keep_others_from_riding() {
     let due = at + policy_ttl * 9 / 10;
     assert_eq!(bench.cache.expiring((&scope, &shape), due, 200, |_| true).len(), 100);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_key_is_found_as_soon_as_it_is_due_whenever_it_was_last_looked_for() {
+    let bench = Bench::new(1 << 20);
+    bench.store(0, &[bench.record(0, "1", &[], "one")], vec![(id(ID, "1"), vec![0])]);
+    let key = Key { scope: Arc::clone(&bench.scope), id: id(ID, "1") };
+    let answer = bench.cache.get(&key).expect("it is stored");
+    bench.cache.was_read(&key, &answer, bench.start);
+    let due = answer.due_at(bench.cache.policy());
+    assert!(bench.cache.next_expiring(due - Duration::from_millis(1), |_| true).is_none());
+    assert_eq!(bench.cache.next_expiring(due, |_| true).as_ref(), Some(&bench.scope));
+}
