@@ -63,6 +63,12 @@ pub(super) struct Activity {
     closing: AtomicBool,
     /// The peer has shut down its side, or nothing that it may still send matters.
     parted: AtomicBool,
+    /// A line has come without its end, and hyper has not got it yet.
+    holding: AtomicBool,
+    /// What came next is no request.
+    refused: AtomicBool,
+    /// The body under way will never come to its end.
+    broken: AtomicBool,
     /// Counts answers, and bytes taken after a stall.
     mark: AtomicU32,
 }
@@ -79,6 +85,9 @@ impl Activity {
             stalled: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             parted: AtomicBool::new(false),
+            holding: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             mark: AtomicU32::new(0),
         })
     }
@@ -137,6 +146,31 @@ impl Activity {
         self.parted.load(Relaxed)
     }
 
+    /// Whether a line without its end is kept from hyper.
+    pub(super) fn hold(&self, holding: bool) {
+        self.holding.store(holding, Relaxed);
+    }
+
+    /// Whether hyper knows less of the connection than has come.
+    pub(super) fn is_holding(&self) -> bool {
+        self.holding.load(Relaxed)
+    }
+
+    /// What came next is no request, and hyper will get no more to read.
+    pub(super) fn refuse(&self) {
+        self.refused.store(true, Relaxed);
+    }
+
+    /// The body under way will never come to its end.
+    pub(super) fn break_off(&self) {
+        self.broken.store(true, Relaxed);
+    }
+
+    /// Whether what came is no request, and everything before it has been answered.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refused.load(Relaxed) && matches!(self.progress().stage, Stage::Fresh | Stage::Head | Stage::Idle)
+    }
+
     fn advance(&self) {
         // No increment in one step is needed: this task is the only writer.
         self.mark.store(self.mark.load(Relaxed).wrapping_add(1), Relaxed);
@@ -155,6 +189,11 @@ impl InFlight {
         activity.exchange.store(BUSY, Relaxed);
         Self { activity: Arc::clone(activity) }
     }
+
+    /// Whether the request's body will never come to its end, so that no request can follow.
+    pub(super) fn is_broken(&self) -> bool {
+        self.activity.broken.load(Relaxed)
+    }
 }
 
 impl Drop for InFlight {
@@ -168,13 +207,18 @@ impl Drop for InFlight {
 /// An answer's body, which keeps its request under way.
 #[derive(Debug)]
 pub(super) struct Answer<B> {
-    body: B,
+    /// None in an answer of the server's own.
+    body: Option<B>,
     _in_flight: InFlight,
 }
 
 impl<B> Answer<B> {
     pub(super) fn new(body: B, in_flight: InFlight) -> Self {
-        Self { body, _in_flight: in_flight }
+        Self { body: Some(body), _in_flight: in_flight }
+    }
+
+    pub(super) fn empty(in_flight: InFlight) -> Self {
+        Self { body: None, _in_flight: in_flight }
     }
 }
 
@@ -186,14 +230,14 @@ impl<B: Body + Unpin> Body for Answer<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        self.body.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }

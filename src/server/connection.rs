@@ -1,7 +1,8 @@
 //! One connection, from its acceptance to its close.
 //!
-//! hyper speaks HTTP. Around each of its turns this looks at three things, each for the price of a few loads: whether
-//! the server is draining, what the connection is waiting for, and whether it has waited too long.
+//! hyper speaks HTTP, and gets to read only what `framing.rs` has judged. Around each of its turns this looks at four
+//! things, each for the price of a few loads: whether what came is no request, whether the server is draining, what the
+//! connection is waiting for, and whether it has waited too long.
 
 use std::{
     future::poll_fn,
@@ -11,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response};
+use http::{
+    HeaderValue, Method, Request, Response,
+    header::{ALLOW, CONNECTION},
+};
 use hyper::{
     body::{Body, Incoming},
     server::conn::http1,
@@ -26,11 +30,19 @@ use super::{
     activity::{Activity, Answer, InFlight, Stage},
     alarm::Alarm,
     drain::Drain,
+    framing::MAX_HEAD,
     goodbye,
+    head::Fault,
+    judged::Judged,
     patience::Patience,
     watched::Watched,
 };
 use crate::{clock, error::Refusal};
+
+/// The methods that some resource may take: what `OPTIONS *` asks for.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// What a connection may do.
 #[derive(Clone, Debug)]
@@ -63,12 +75,25 @@ where
     let requests = Arc::clone(&activity);
     let service = service_fn(move |mut request: Request<Incoming>| {
         let in_flight = InFlight::begin(&requests);
+        let is_for_server = request.method() == Method::OPTIONS && request.uri().path() == "*";
         request.extensions_mut().insert(peer);
-        let response = service.clone().oneshot(request);
-        async move { Ok::<_, S::Error>(response.await?.map(|body| Answer::new(body, in_flight))) }
+        let response = (!is_for_server).then(|| service.clone().oneshot(request));
+        async move {
+            let Some(response) = response else { return Ok::<_, S::Error>(methods(in_flight)) };
+            let mut response = response.await?;
+            if in_flight.is_broken() {
+                // hyper will close the connection, but does not say so.
+                response.headers_mut().insert(CONNECTION, CLOSE);
+            }
+            Ok(response.map(|body| Answer::new(body, in_flight)))
+        }
     });
-    let io = TokioIo::new(Watched::new(io, Arc::clone(&activity)));
-    let http = http1::Builder::new().half_close(true).keep_alive(terms.keep_alive).serve_connection(io, service);
+    let io = Judged::new(Watched::new(io, Arc::clone(&activity)), Arc::clone(&activity));
+    let http = http1::Builder::new()
+        .half_close(true)
+        .keep_alive(terms.keep_alive)
+        .max_buf_size(MAX_HEAD)
+        .serve_connection(TokioIo::new(io), service);
     let patience = Patience::new(terms.header_timeout, terms.idle_timeout, clock::now());
     let alarm = Alarm::new(clock::now() + terms.header_timeout);
     let mut connection = Connection { http, activity, patience, alarm, drain, draining: false };
@@ -80,11 +105,24 @@ where
         Ending::Expired(stage) => {
             tracing::debug!(reason = stage.as_str(), "a connection took too long");
             if stage == Stage::Head {
-                let io = connection.http.into_parts().io.into_inner().into_inner();
+                let (io, _) = connection.into_parts();
                 goodbye::tell(io, &Refusal::RequestTimeout).await;
             }
         }
+        Ending::Refused => {
+            let (io, fault) = connection.into_parts();
+            let reason = fault.map_or("the request is malformed", Fault::as_str);
+            tracing::debug!(reason, "a connection ended with what is no request");
+            goodbye::tell(io, &Refusal::InvalidRequest(reason.into())).await;
+        }
     }
+}
+
+/// The answer to `OPTIONS *`, which asks the server and no resource (RFC 9110, section 9.3.7).
+fn methods<B>(in_flight: InFlight) -> Response<Answer<B>> {
+    let mut response = Response::new(Answer::empty(in_flight));
+    response.headers_mut().insert(ALLOW, METHODS);
+    response
 }
 
 /// Why a connection is over.
@@ -93,11 +131,13 @@ enum Ending {
     Closed(hyper::Result<()>),
     /// It waited for too long in this stage.
     Expired(Stage),
+    /// What came next is no request, and all before it has been answered.
+    Refused,
 }
 
 /// A connection being served.
 struct Connection<Io, S: HttpService<Incoming>> {
-    http: http1::Connection<TokioIo<Watched<Io>>, S>,
+    http: http1::Connection<TokioIo<Judged<Watched<Io>>>, S>,
     activity: Arc<Activity>,
     patience: Patience,
     alarm: Alarm,
@@ -117,7 +157,10 @@ where
         if let Poll::Ready(result) = Pin::new(&mut self.http).poll(cx) {
             return Poll::Ready(Ending::Closed(result));
         }
-        if !self.draining && self.drain.has_begun(cx) {
+        if self.activity.is_refused() {
+            return Poll::Ready(Ending::Refused);
+        }
+        if !self.draining && self.drain.has_begun(cx) && !self.is_in_line() {
             self.draining = true;
             if let Poll::Ready(result) = self.close(cx) {
                 return Poll::Ready(Ending::Closed(result));
@@ -132,6 +175,17 @@ where
             let _ = self.close(cx);
         }
         Poll::Ready(Ending::Expired(self.patience.stage()))
+    }
+
+    /// Whether a head has begun of which hyper has not got all that came: it would take the connection for an idle one.
+    fn is_in_line(&self) -> bool {
+        self.activity.is_holding() && self.activity.progress().stage == Stage::Head
+    }
+
+    /// The stream, and what is wrong with what came over it.
+    fn into_parts(self) -> (Io, Option<Fault>) {
+        let (io, fault) = self.http.into_parts().io.into_inner().into_parts();
+        (io.into_inner(), fault)
     }
 
     /// Closes the connection at once if nothing is under way, else after the answer.

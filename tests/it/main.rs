@@ -26,6 +26,8 @@ mod cancellation;
 mod simulation;
 // Passing through, beside lookups.
 mod passthrough;
+// Requests that two servers could read in two ways.
+mod smuggling;
 // Writes that pass through, and what is cached of what they change.
 mod writes;
 // Customers who are fetched before anybody asks.

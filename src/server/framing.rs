@@ -1,0 +1,181 @@
+//! Where each message of a connection begins and ends, found before hyper reads it.
+//!
+//! hyper repairs what it can, and hides what it repaired: of a `Content-Length` beside `Transfer-Encoding`, of one given
+//! twice, of lines that end in a bare LF, of whatever stands around a chunk's size, the parsed request shows nothing. So
+//! the bytes are read once more, in front of hyper, and by a narrower rule.
+//!
+//! - **What hyper sees was judged before**, line by line, and a head's last line only with the whole head. What follows a
+//!   fault is never seen by hyper, whatever it might make of it.
+//! - **Both agree on the end of every message**, because nothing passes that leaves a choice: the next head is found where
+//!   hyper will look for it.
+//! - **Bytes of bodies are counted**, not looked at.
+//! - Pure: it is given bytes and says how many of them may pass.
+
+use super::head::{self, Fault, Head, Length};
+
+/// The longest head that hyper takes, and so the longest line of one. What is longer is passed on as it is: hyper refuses
+/// it with the right status.
+pub(super) const MAX_HEAD: usize = 408 << 10;
+
+/// The longest line in a body: a chunk's size with its extensions, or a trailer. It is what hyper takes.
+const MAX_BODY_LINE: usize = 16 << 10;
+
+/// Digits of a chunk's size: what a `u64` holds.
+const SIZE_DIGITS: usize = 16;
+
+/// The reader of one connection.
+#[derive(Debug)]
+pub(super) struct Framing {
+    place: Place,
+    /// How much of the line that has begun is known to have no end.
+    searched: usize,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug)]
+enum Place {
+    /// A request line. One empty line in front of it is ignored (RFC 9112, section 2.2).
+    Request { after_empty_line: bool },
+    /// A field of this head, or its end.
+    Field(Head),
+    /// So many bytes of a body.
+    Body(u64),
+    /// A chunk's size.
+    ChunkSize,
+    /// So many bytes of a chunk.
+    Chunk(u64),
+    /// The end of a chunk.
+    ChunkEnd,
+    /// A trailer, or the end of the body.
+    Trailer,
+    /// Nothing that matters: hyper will refuse this head for its size.
+    Overlong,
+}
+
+/// What became of some bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Judged {
+    /// So many from the front may pass. The rest is a line without its end, unless there is a fault.
+    pub(super) cleared: usize,
+    /// What is wrong with the bytes after those.
+    pub(super) fault: Option<Wrong>,
+}
+
+/// A fault, and whose affair it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Wrong {
+    /// Of a head: nobody has heard of this request.
+    Head(Fault),
+    /// Of a body, whose request is under way.
+    Body(Fault),
+}
+
+const START: Place = Place::Request { after_empty_line: false };
+
+impl Framing {
+    /// At the beginning of a connection.
+    pub(super) fn new() -> Self {
+        Self { place: START, searched: 0 }
+    }
+
+    /// Judges bytes that begin where the last ones that passed ended. After a fault there is nothing more to judge.
+    pub(super) fn judge(&mut self, bytes: &[u8]) -> Judged {
+        let mut cleared = 0;
+        while cleared < bytes.len() {
+            let rest = &bytes[cleared..];
+            match self.step(rest) {
+                Ok(0) => break,
+                Ok(passed) => cleared += passed,
+                Err(fault) => {
+                    let fault = if self.is_in_body() { Wrong::Body(fault) } else { Wrong::Head(fault) };
+                    return Judged { cleared, fault: Some(fault) };
+                }
+            }
+        }
+        Judged { cleared, fault: None }
+    }
+
+    /// Whether a body has not come to its end.
+    pub(super) fn is_in_body(&self) -> bool {
+        !matches!(self.place, Place::Request { .. } | Place::Field(_) | Place::Overlong)
+    }
+
+    /// One line, or as much of a body as there is; 0 where a line has no end yet.
+    fn step(&mut self, rest: &[u8]) -> Result<usize, Fault> {
+        let (left, then): (u64, fn(u64) -> Place) = match self.place {
+            Place::Overlong => return Ok(rest.len()),
+            Place::Body(left) => (left, |left| if left == 0 { START } else { Place::Body(left) }),
+            Place::Chunk(left) => (left, |left| if left == 0 { Place::ChunkEnd } else { Place::Chunk(left) }),
+            _ => return self.line(rest),
+        };
+        let passed = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
+        self.place = then(left - passed as u64);
+        Ok(passed)
+    }
+
+    fn line(&mut self, rest: &[u8]) -> Result<usize, Fault> {
+        let Some(end) = rest[self.searched..].iter().position(|byte| *byte == b'\n') else {
+            self.searched = rest.len();
+            return self.unfinished(rest);
+        };
+        let end = self.searched + end;
+        self.searched = 0;
+        let line = rest[..end].strip_suffix(b"\r").ok_or(Fault::LineEnd)?;
+        self.place = match self.place {
+            Place::Request { after_empty_line: false } if line.is_empty() => Place::Request { after_empty_line: true },
+            Place::Request { .. } if line.is_empty() => return Err(Fault::LineEnd),
+            Place::Request { .. } => Place::Field(Head::of(line)?),
+            Place::Field(head) if line.is_empty() => match head.end()? {
+                Length::Known(0) => START,
+                Length::Known(length) => Place::Body(length),
+                Length::Chunked => Place::ChunkSize,
+            },
+            Place::Field(mut head) => {
+                head.field(line)?;
+                Place::Field(head)
+            }
+            Place::ChunkSize => match chunk_size(line).ok_or(Fault::Chunk)? {
+                0 => Place::Trailer,
+                size => Place::Chunk(size),
+            },
+            Place::ChunkEnd if line.is_empty() => Place::ChunkSize,
+            Place::ChunkEnd => return Err(Fault::Chunk),
+            Place::Trailer if line.is_empty() => START,
+            Place::Trailer => {
+                head::trailer(line)?;
+                Place::Trailer
+            }
+            place @ (Place::Body(_) | Place::Chunk(_) | Place::Overlong) => place,
+        };
+        Ok(end + 1)
+    }
+
+    /// A line that has not ended, and may be wrong or too long already.
+    fn unfinished(&mut self, line: &[u8]) -> Result<usize, Fault> {
+        match self.place {
+            // Whoever speaks TLS to this port should not have to wait for a line's end to be told.
+            Place::Request { .. } if !matches!(line[0], b'\r' | b'!'..=b'~') => Err(Fault::RequestLine),
+            Place::Request { .. } | Place::Field(_) if line.len() >= MAX_HEAD => {
+                self.place = Place::Overlong;
+                Ok(line.len())
+            }
+            Place::ChunkEnd if line != b"\r" => Err(Fault::Chunk),
+            Place::ChunkSize | Place::Trailer if line.len() >= MAX_BODY_LINE => Err(Fault::Chunk),
+            _ => Ok(0),
+        }
+    }
+}
+
+/// A chunk's size. Extensions are for one hop only, and this is where they end; what they may be made of is text.
+fn chunk_size(line: &[u8]) -> Option<u64> {
+    let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+    let (size, extensions) = line.split_at(digits);
+    let is_text = |byte: &u8| matches!(byte, b'\t' | b' '..=b'~' | 0x80..);
+    if digits > SIZE_DIGITS || !extensions.iter().all(is_text) {
+        return None;
+    }
+    if !extensions.is_empty() && extensions.trim_ascii_start().first() != Some(&b';') {
+        return None;
+    }
+    u64::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()
+}
