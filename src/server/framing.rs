@@ -114,7 +114,7 @@ impl Framing {
     }
 
     fn line(&mut self, rest: &[u8]) -> Result<usize, Fault> {
-        let Some(end) = rest[self.searched..].iter().position(|byte| *byte == b'\n') else {
+        let Some(end) = line_feed(&rest[self.searched..]) else {
             self.searched = rest.len();
             return self.unfinished(rest);
         };
@@ -166,6 +166,14 @@ impl Framing {
     }
 }
 
+/// Where the first LF is.
+fn line_feed(bytes: &[u8]) -> Option<usize> {
+    // Sixteen bytes at a time: most have none.
+    let has_none = |bytes: &&[u8]| !bytes.iter().fold(false, |any, byte| any | (*byte == b'\n'));
+    let start = 16 * bytes.chunks_exact(16).take_while(has_none).count();
+    bytes[start..].iter().position(|byte| *byte == b'\n').map(|place| start + place)
+}
+
 /// A chunk's size. Extensions are for one hop only, and this is where they end; what they may be made of is text.
 fn chunk_size(line: &[u8]) -> Option<u64> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
@@ -178,4 +186,109 @@ fn chunk_size(line: &[u8]) -> Option<u64> {
         return None;
     }
     u64::from_str_radix(std::str::from_utf8(size).ok()?, 16).ok()
+}
+
+#[cfg(test)]
+impl Framing {
+    /// The heads in these bytes, and whether anything is wrong with them.
+    pub(super) fn heads(mut bytes: &[u8]) -> (usize, bool) {
+        let mut framing = Framing::new();
+        let mut heads = 0;
+        while !bytes.is_empty() {
+            let in_head = matches!(framing.place, Place::Field(_));
+            match framing.step(bytes) {
+                Ok(0) => break,
+                Ok(passed) => bytes = &bytes[passed..],
+                Err(_) => return (heads, true),
+            }
+            heads += usize::from(in_head && !matches!(framing.place, Place::Field(_)));
+        }
+        (heads, false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is cleared of bytes that come in pieces of this size, and the fault after it.
+    fn judge_in_pieces(bytes: &[u8], size: usize) -> (Vec<u8>, Option<Wrong>) {
+        let mut framing = Framing::new();
+        let (mut passed, mut held) = (Vec::new(), Vec::new());
+        for piece in bytes.chunks(size) {
+            held.extend_from_slice(piece);
+            let Judged { cleared, fault } = framing.judge(&held);
+            passed.extend(held.drain(..cleared));
+            if fault.is_some() {
+                return (passed, fault);
+            }
+        }
+        (passed, None)
+    }
+
+    #[test]
+    fn messages_follow_each_other_wherever_they_are_cut() {
+        let stream = b"\r\nPOST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab\nGET /b HTTP/1.0\r\n\r\n\
+            PUT /c HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2;x\r\n\r\n\r\n0\r\nX: 1\r\n\r\n\
+            GET /d HTTP/1.1\r\nHost: a\r\n\r\n";
+        for size in 1..=stream.len() {
+            let (passed, fault) = judge_in_pieces(stream, size);
+            assert_eq!((passed.len(), fault), (stream.len(), None), "in pieces of {size}");
+        }
+    }
+
+    #[test]
+    fn nothing_of_a_faulty_line_passes_nor_the_end_of_a_faulty_head() {
+        for (stream, passes, fault) in [
+            ("GET /a HTTP/1.1\r\nHost : a\r\n\r\n", 17, Wrong::Head(Fault::FieldName)),
+            ("GET /a HTTP/1.1\r\nA: 1\r\n\r\nGET", 23, Wrong::Head(Fault::Host)),
+            ("GET /a HTTP/1.1\nHost: a\n\n", 0, Wrong::Head(Fault::LineEnd)),
+            (
+                "PUT /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nab\r\n",
+                60,
+                Wrong::Body(Fault::Chunk),
+            ),
+        ] {
+            for size in 1..=stream.len() {
+                let (passed, wrong) = judge_in_pieces(stream.as_bytes(), size);
+                assert_eq!((passed.len(), wrong), (passes, Some(fault)), "{stream:?} in pieces of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_looked_at_once_and_not_for_ever() {
+        let mut framing = Framing::new();
+        let mut line = b"GET /".to_vec();
+        assert_eq!(framing.judge(&line), Judged { cleared: 0, fault: None });
+        assert_eq!(framing.searched, line.len());
+        line.resize(MAX_HEAD, b'a');
+        // It is hyper's to refuse now.
+        assert_eq!(framing.judge(&line).cleared, MAX_HEAD);
+        assert!(matches!(framing.place, Place::Overlong));
+
+        let mut framing = Framing { place: Place::ChunkSize, searched: 0 };
+        let line = vec![b'0'; MAX_BODY_LINE];
+        assert_eq!(framing.judge(&line).fault, Some(Wrong::Body(Fault::Chunk)));
+    }
+
+    #[test]
+    fn a_chunk_has_a_plain_size() {
+        for (line, size) in [("0", 0), ("00a", 10), ("5;x=y", 5), ("5 ;x", 5), ("FFFFFFFFFFFFFFFF", u64::MAX)] {
+            assert_eq!(chunk_size(line.as_bytes()), Some(size), "{line}");
+        }
+        for line in ["", ";x", " 5", "5 ", "5 5", "+5", "-0", "0x5", "5,", "5;\0", "5;\r", "00000000000000005"] {
+            assert_eq!(chunk_size(line.as_bytes()), None, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn a_line_feed_is_found_at_every_place() {
+        for place in 0..70 {
+            let mut bytes = [b'a'; 70];
+            assert_eq!(line_feed(&bytes[..place]), None);
+            bytes[place..].fill(b'\n');
+            assert_eq!(line_feed(&bytes), Some(place));
+        }
+    }
 }

@@ -8,6 +8,8 @@
 //!   3.2.2), but must be there.
 //! - A line is looked at once, in place, without an allocation.
 
+use super::target::{is_authority, is_target};
+
 /// What is wrong with a request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fault {
@@ -15,6 +17,8 @@ pub(super) enum Fault {
     RequestLine,
     /// Neither a path nor an `http` URI, `*` with another method than OPTIONS, or bytes that no target has.
     Target,
+    /// A CONNECT. What follows it may be meant for the other end of a tunnel, which this server never makes.
+    Tunnel,
     /// Neither HTTP/1.0 nor HTTP/1.1.
     Version,
     /// A line that ends in something other than CR LF, or a second empty line in front of a request.
@@ -25,7 +29,7 @@ pub(super) enum Fault {
     FieldValue,
     /// Missing, given twice or malformed.
     Host,
-    /// Given twice, no plain number, or in place where there can be none.
+    /// Given twice, or no plain number.
     ContentLength,
     /// Given twice, something other than `chunked`, or in HTTP/1.0.
     TransferEncoding,
@@ -50,7 +54,6 @@ pub(super) enum Length {
 #[derive(Clone, Copy, Default, Debug)]
 pub(super) struct Head {
     is_http_10: bool,
-    is_connect: bool,
     has_host: bool,
     length: Option<Length>,
 }
@@ -61,6 +64,7 @@ impl Fault {
         match self {
             Self::RequestLine => "the request line is malformed",
             Self::Target => "the request target is malformed",
+            Self::Tunnel => "there is no tunnel to be had",
             Self::Version => "the version of HTTP must be 1.0 or 1.1",
             Self::LineEnd => "a line does not end in CR LF, or is empty in the wrong place",
             Self::FieldName => "the name of a header is malformed",
@@ -92,10 +96,13 @@ impl Head {
             b"HTTP/1.0" => true,
             _ => return Err(Fault::Version),
         };
+        if method == b"CONNECT" {
+            return Err(Fault::Tunnel);
+        }
         if !is_target(method, target) {
             return Err(Fault::Target);
         }
-        Ok(Self { is_http_10, is_connect: method == b"CONNECT", ..Self::default() })
+        Ok(Self { is_http_10, ..Self::default() })
     }
 
     /// Reads a field.
@@ -127,12 +134,7 @@ impl Head {
         if !self.has_host && !self.is_http_10 {
             return Err(Fault::Host);
         }
-        match self.length {
-            // What follows a CONNECT may be meant for the other end of the tunnel.
-            Some(Length::Known(_)) if self.is_connect => Err(Fault::ContentLength),
-            Some(Length::Chunked) if self.is_connect => Err(Fault::TransferEncoding),
-            length => Ok(length.unwrap_or(Length::Known(0))),
-        }
+        Ok(self.length.unwrap_or(Length::Known(0)))
     }
 
     fn add(&mut self, length: Length) -> Result<(), Fault> {
@@ -170,13 +172,16 @@ fn framing(name: &[u8]) -> Result<Option<Framing>, Fault> {
         (b"content-length", b"contentlength", Framing::ContentLength),
         (b"transfer-encoding", b"transferencoding", Framing::TransferEncoding),
     ];
+    if name.len() < NAMES[0].1.len() {
+        return Ok(None);
+    }
     for (proper, letters, framing) in NAMES {
         if name.eq_ignore_ascii_case(proper) {
             return Ok(Some(framing));
         }
         // CGI and its heirs make `_` of `-`, and some make nothing of both.
         let of_name = name.iter().filter(|byte| byte.is_ascii_alphanumeric()).map(u8::to_ascii_lowercase);
-        if name.len() >= letters.len() && of_name.eq(letters.iter().copied()) {
+        if of_name.eq(letters.iter().copied()) {
             return Err(Fault::FieldName);
         }
     }
@@ -185,9 +190,10 @@ fn framing(name: &[u8]) -> Result<Option<Framing>, Fault> {
 
 /// A field's name and value, without the space around the value.
 fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
-    let colon = line.iter().position(|byte| *byte == b':').ok_or(Fault::FieldName)?;
-    let (name, value) = (&line[..colon], &line[colon + 1..]);
-    if !is_token(name) {
+    // What ends the name must be the colon: neither a space nor anything else stands between.
+    let end = line.iter().position(|byte| !TOKEN[usize::from(*byte)]).ok_or(Fault::FieldName)?;
+    let (name, [b':', value @ ..]) = line.split_at(end) else { return Err(Fault::FieldName) };
+    if name.is_empty() {
         return Err(Fault::FieldName);
     }
     // All of them, not until the first: this way it is done many bytes at a time.
@@ -204,63 +210,6 @@ fn number(value: &[u8]) -> Option<Length> {
         return None;
     }
     std::str::from_utf8(value).ok()?.parse().ok().map(Length::Known)
-}
-
-fn is_target(method: &[u8], target: &[u8]) -> bool {
-    match target {
-        b"*" => method == b"OPTIONS",
-        _ if method == b"CONNECT" => target.contains(&b':') && is_authority(target),
-        [b'/', ..] => is_path(target),
-        _ => {
-            let is_scheme = |scheme: &[u8]| target.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
-            let Some(scheme) = [&b"http://"[..], b"https://"].into_iter().find(|scheme| is_scheme(scheme)) else {
-                return false;
-            };
-            let rest = &target[scheme.len()..];
-            let (authority, path) =
-                rest.split_at(rest.iter().position(|byte| b"/?".contains(byte)).unwrap_or(rest.len()));
-            is_authority(authority) && is_path(path)
-        }
-    }
-}
-
-/// Whether these may be a path and a query. More than the RFC allows, and no more than hyper takes: callers do send what
-/// should have been escaped, UTF-8 above all, and no server takes that for anything else.
-fn is_path(path: &[u8]) -> bool {
-    let mut in_query = false;
-    for byte in path {
-        match byte {
-            b'?' => in_query = true,
-            b'"' if in_query => return false,
-            b'`' if !in_query => return false,
-            0..=b' ' | b'#' | b'<' | b'>' | 0x7f => return false,
-            _ => {}
-        }
-    }
-    path.is_ascii() || std::str::from_utf8(path).is_ok()
-}
-
-/// Whether this is a host and perhaps a port: a name, an IPv4 address, or an IPv6 address in brackets.
-fn is_authority(value: &[u8]) -> bool {
-    let (host, port) = match value {
-        [b'[', rest @ ..] => {
-            let Some(end) = rest.iter().position(|byte| *byte == b']') else { return false };
-            let (address, port) = (&rest[..end], &rest[end + 1..]);
-            let is_address = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);
-            if !address.contains(&b':') || !address.iter().all(is_address) {
-                return false;
-            }
-            (address, port)
-        }
-        _ => value.split_at(value.iter().position(|byte| *byte == b':').unwrap_or(value.len())),
-    };
-    let in_host = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+;=:".contains(byte);
-    let is_port = match port {
-        [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
-        _ => false,
-    };
-    !host.is_empty() && host.iter().all(in_host) && is_port
 }
 
 fn is_token(bytes: &[u8]) -> bool {
@@ -283,3 +232,61 @@ const TOKEN: [bool; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judge(lines: &[&str]) -> Result<Length, Fault> {
+        let (first, fields) = lines.split_first().expect("a request line");
+        let mut head = Head::of(first.as_bytes())?;
+        fields.iter().try_for_each(|line| head.field(line.as_bytes()))?;
+        head.end()
+    }
+
+    #[test]
+    fn a_head_says_one_length() {
+        let (post, host) = ("POST /a HTTP/1.1", "Host: a");
+        let cases: [(&[&str], Result<Length, Fault>); 9] = [
+            (&[], Ok(Length::Known(0))),
+            (&["content-length:007"], Ok(Length::Known(7))),
+            (&["Content-Length: 18446744073709551615"], Ok(Length::Known(u64::MAX))),
+            (&["TRANSFER-ENCODING: \tCHUNKED "], Ok(Length::Chunked)),
+            (&["Content-Length: 7", "Content-Length: 7"], Err(Fault::ContentLength)),
+            (&["Transfer-Encoding: chunked", "Transfer-Encoding: chunked"], Err(Fault::TransferEncoding)),
+            (&["Transfer-Encoding: chunked", "Content-Length: 7"], Err(Fault::TwoLengths)),
+            (&["Content-Length: 7", "Transfer-Encoding: chunked"], Err(Fault::TwoLengths)),
+            (&["Content-Length: +7"], Err(Fault::ContentLength)),
+        ];
+        for (fields, length) in cases {
+            assert_eq!(judge(&[&[post, host], fields].concat()), length, "{fields:?}");
+        }
+        assert_eq!(judge(&["CONNECT a:443 HTTP/1.1", host]), Err(Fault::Tunnel));
+        assert_eq!(judge(&["POST /a HTTP/1.0", "Transfer-Encoding: chunked"]), Err(Fault::TransferEncoding));
+    }
+
+    #[test]
+    fn only_the_older_http_does_without_a_host() {
+        assert_eq!(judge(&["GET /a HTTP/1.0"]), Ok(Length::Known(0)));
+        assert_eq!(judge(&["GET /a HTTP/1.1"]), Err(Fault::Host));
+        assert_eq!(judge(&["GET http://a/ HTTP/1.1"]), Err(Fault::Host));
+        assert_eq!(judge(&["GET /a HTTP/1.1", "Host: a", "host: a"]), Err(Fault::Host));
+        assert_eq!(judge(&["GET /a HTTP/1.0", "Host: a", "host: a"]), Err(Fault::Host));
+    }
+
+    #[test]
+    fn what_looks_like_a_length_is_one_or_is_refused() {
+        assert_eq!(framing(b"Content-Length"), Ok(Some(Framing::ContentLength)));
+        assert_eq!(framing(b"transfer-encoding"), Ok(Some(Framing::TransferEncoding)));
+        for name in ["content_length", "ContentLength", "Content--Length", "Transfer.Encoding", "-transfer-encoding"] {
+            assert_eq!(framing(name.as_bytes()), Err(Fault::FieldName), "{name}");
+        }
+        for name in ["content-type", "content-lengths", "x-content-length", "transfer-encodin", "content"] {
+            assert_eq!(framing(name.as_bytes()), Ok(None), "{name}");
+        }
+        assert_eq!(trailer(b"X-Sum: 1"), Ok(()));
+        for line in ["Host: a", "Content-Length: 1", "transfer_encoding: x", "X-Sum", " X: 1", "X : 1", "X: \0"] {
+            assert_eq!(trailer(line.as_bytes()), Err(Fault::Trailer), "{line}");
+        }
+    }
+}

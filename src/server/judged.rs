@@ -160,3 +160,60 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Judged<Io> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
+
+    use super::*;
+
+    const HEAD: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+
+    #[tokio::test]
+    async fn what_comes_whole_is_not_copied() {
+        let (mut near, far) = duplex(1 << 10);
+        let mut judged = Judged::new(far, Activity::new());
+        let mut space = [0; 100];
+        for _ in 0..3 {
+            near.write_all(HEAD).await.expect("open");
+            assert_eq!(judged.read(&mut space).await.expect("open"), HEAD.len());
+            assert_eq!(&space[..HEAD.len()], HEAD);
+            assert_eq!(judged.held.capacity(), 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_was_kept_back_is_passed_on_in_order_however_little_is_taken() {
+        let (mut near, far) = duplex(1 << 10);
+        let activity = Activity::new();
+        let mut judged = Judged::new(far, Arc::clone(&activity));
+        near.write_all(&HEAD[..20]).await.expect("open");
+        let mut space = [0; 100];
+        let passed = judged.read(&mut space).await.expect("open");
+        let mut got = space[..passed].to_vec();
+        assert_eq!(passed, "GET / HTTP/1.1\r\n".len());
+        assert!(activity.is_holding());
+        near.write_all(&HEAD[20..]).await.expect("open");
+        drop(near);
+        while let Ok(byte) = judged.read_u8().await {
+            got.push(byte);
+        }
+        assert_eq!(got, HEAD);
+        assert!(!activity.is_holding());
+        assert_eq!(judged.held.capacity(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_fault_in_a_body_is_an_error_after_what_came_before_it() {
+        let (mut near, far) = duplex(1 << 10);
+        let mut judged = Judged::new(far, Activity::new());
+        let head = b"PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n";
+        near.write_all(&[&head[..], b"1\r\na\r\nzz\r\n"].concat()).await.expect("open");
+        let mut passed = vec![0; head.len() + 6];
+        judged.read_exact(&mut passed).await.expect("open");
+        for _ in 0..2 {
+            let error = judged.read_u8().await.expect_err("a fault");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+}

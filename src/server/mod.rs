@@ -9,6 +9,9 @@
 //!   its answer, for the close. Only a request that the service is working on may take its time: that is the service's
 //!   affair, and so is a request body that does not arrive.
 //! - **An ordinary request costs the timeouts** one reading of the clock, no allocation and no timer operation.
+//! - **What two servers could read in two ways is refused** (`framing.rs`, `head.rs`, `target.rs`): 400, and the connection
+//!   is closed, before hyper has seen it. Requests before it are answered; nothing after it is looked at. A body that turns
+//!   out to be broken is an error to the service that reads it.
 //! - **Draining** finishes what is under way and closes the rest at once. The grace deadline is the caller's: it drops
 //!   the future.
 //! - **A panic in the service** ends its connection, nothing else.
@@ -27,6 +30,7 @@ mod judged;
 mod listener;
 mod patience;
 mod stats;
+mod target;
 #[cfg(test)]
 mod tests;
 mod watched;

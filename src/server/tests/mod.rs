@@ -2,6 +2,7 @@
 //!
 //! The harness is a server with a service that behaves as the path tells it, and a client that speaks plain text.
 
+mod framing;
 mod requests;
 mod shutdown;
 mod timeouts;
