@@ -166,9 +166,10 @@ impl Activity {
         self.broken.store(true, Relaxed);
     }
 
-    /// Whether what came is no request, and everything before it has been answered.
+    /// Whether what came is no request. Everything before it has been answered: hyper reads on only when it is, and every
+    /// byte of the answer is taken.
     pub(super) fn is_refused(&self) -> bool {
-        self.refused.load(Relaxed) && matches!(self.progress().stage, Stage::Fresh | Stage::Head | Stage::Idle)
+        self.refused.load(Relaxed)
     }
 
     fn advance(&self) {
