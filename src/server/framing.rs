@@ -273,6 +273,19 @@ mod tests {
     }
 
     #[test]
+    fn a_line_may_be_wrong_before_it_has_ended() {
+        for (place, bytes, fault) in [
+            (START, "\u{16}\u{3}", Some(Wrong::Head(Fault::RequestLine))),
+            (START, "\r", None),
+            (Place::ChunkEnd, "x", Some(Wrong::Body(Fault::Chunk))),
+            (Place::ChunkEnd, "\r", None),
+        ] {
+            let mut framing = Framing { place, searched: 0 };
+            assert_eq!(framing.judge(bytes.as_bytes()), Judged { cleared: 0, fault }, "{bytes:?}");
+        }
+    }
+
+    #[test]
     fn a_chunk_has_a_plain_size() {
         for (line, size) in [("0", 0), ("00a", 10), ("5;x=y", 5), ("5 ;x", 5), ("FFFFFFFFFFFFFFFF", u64::MAX)] {
             assert_eq!(chunk_size(line.as_bytes()), Some(size), "{line}");
