@@ -136,4 +136,6 @@ impl From<Unfit> for Refusal {
 }
 
 #[cfg(test)]
+mod grammar;
+#[cfg(test)]
 mod tests;
