@@ -8,7 +8,7 @@ use std::{borrow::Cow, time::Duration};
 use bytes::Bytes;
 use http::{
     HeaderValue, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER},
+    header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 
 use crate::clock::whole_seconds_up;
@@ -26,6 +26,8 @@ pub enum Refusal {
     InvalidRequest(Cow<'static, str>),
     /// The path cannot be brought into one safe form.
     UnsafePath(&'static str),
+    /// Only callers with a token are served, and this one sent none that is known.
+    Unauthenticated,
     /// Nothing is served at this path.
     NotFound,
     /// A path that takes a POST was asked with another method.
@@ -36,7 +38,7 @@ pub enum Refusal {
     BodyTooLarge(usize),
     /// The body says that it is something other than JSON.
     UnsupportedMediaType,
-    /// The queue is too long for the caller's deadline; the wait that was computed.
+    /// The queue is too long for the caller's deadline, or the client asks too often; the wait that was computed.
     TooFrequent(Duration),
     /// The upstream kept failing; when to ask again.
     UpstreamUnavailable(Duration),
@@ -58,6 +60,7 @@ impl Refusal {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::InvalidRequest(_) | Self::UnsafePath(_) => StatusCode::BAD_REQUEST,
+            Self::Unauthenticated => StatusCode::UNAUTHORIZED,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
@@ -75,6 +78,7 @@ impl Refusal {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::InvalidRequest(_) | Self::UnsafePath(_) => "INVALID_REQUEST",
+            Self::Unauthenticated => "UNAUTHENTICATED",
             Self::NotFound => "NOT_FOUND",
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::RequestTimeout => "REQUEST_TIMEOUT",
@@ -95,6 +99,7 @@ impl Refusal {
         match self {
             Self::InvalidRequest(sentence) => sentence.clone(),
             Self::UnsafePath(sentence) => Cow::Borrowed(sentence),
+            Self::Unauthenticated => Cow::Borrowed("a token that the gateway knows is needed"),
             Self::NotFound => Cow::Borrowed("nothing is served at this path"),
             Self::MethodNotAllowed => Cow::Borrowed("this path takes a POST"),
             Self::RequestTimeout => Cow::Borrowed("the request did not arrive in time"),
@@ -136,6 +141,9 @@ impl Refusal {
         if *self == Self::MethodNotAllowed {
             headers.insert(ALLOW, HeaderValue::from_static("POST"));
         }
+        if *self == Self::Unauthenticated {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(wait) = self.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(whole_seconds_up(wait)));
         }
@@ -153,6 +161,7 @@ mod tests {
         let rows = [
             (Refusal::InvalidRequest("phoneList must be an array".into()), 400, "INVALID_REQUEST", None),
             (Refusal::UnsafePath("bad escape"), 400, "INVALID_REQUEST", None),
+            (Refusal::Unauthenticated, 401, "UNAUTHENTICATED", None),
             (Refusal::NotFound, 404, "NOT_FOUND", None),
             (Refusal::MethodNotAllowed, 405, "METHOD_NOT_ALLOWED", None),
             (Refusal::RequestTimeout, 408, "REQUEST_TIMEOUT", None),
@@ -178,6 +187,7 @@ mod tests {
             assert_eq!(header, retry_after, "{name}");
         }
         assert_eq!(Refusal::MethodNotAllowed.response().headers()[ALLOW], "POST");
+        assert_eq!(Refusal::Unauthenticated.response().headers()[WWW_AUTHENTICATE], "Bearer");
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Assembly: every part built from the configuration, the one tower stack, and the owner of all tasks.
 //!
 //! ```text
-//! server ─▶ load shed ─▶ concurrency limit ─▶ route ─┬▶ lookup ─▶ cache ─▶ (misses) dispatch ─▶ upstream
-//!                                                    └▶ passthrough ────────────────────────────▶ upstream
+//! server ─▶ load shed ─▶ concurrency limit ─▶ route, clients ─┬▶ lookup ─▶ cache ─▶ (misses) dispatch ─▶ upstream
+//!                                                             └▶ passthrough ────────────────────────────▶ upstream
 //! ```
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
@@ -18,6 +18,7 @@ use tracing::info;
 use crate::{
     admin::{self, Admin, Phase, Readiness},
     cache::Cache,
+    clients::Clients,
     clock,
     config::Config,
     dispatch::{self, Client, Fleet, Recruit, Worker},
@@ -56,6 +57,8 @@ pub struct Gateway {
 /// What every request meets first.
 struct Edge {
     router: Router,
+    /// Who may call; without it anybody who can connect.
+    clients: Option<Clients>,
     lookups: Vec<(Lookup, RouteMetrics)>,
     passthrough: Passthrough,
     passed: RouteMetrics,
@@ -117,8 +120,11 @@ impl Gateway {
             Passthrough::new(&config.passthrough, (client.clone(), timeouts), metrics.passthrough(), cached);
         let readiness = Arc::new(Readiness::default());
         let server = Server::new(config.server.limits.clone());
+        let clients = config.clients.as_ref();
+        let clients = clients.map(|clients| Clients::new(clients, metrics.clients(), clock::now()));
         let edge = Edge {
             router,
+            clients,
             passed: metrics.route("passthrough"),
             passthrough,
             dispatchers: admin_paths.iter().map(|path| Arc::clone(&path.dispatch)).collect(),
@@ -225,36 +231,35 @@ fn recruiter(
 }
 
 impl Edge {
-    async fn handle<B>(&self, request: Request<B>) -> Response<ResponseBody>
+    async fn handle<B>(&self, mut request: Request<B>) -> Response<ResponseBody>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let began = clock::now();
-        match self.router.route(request.method(), request.uri()) {
-            Route::Lookup(position) => {
-                let (lookup, metrics) = &self.lookups[position];
-                let peer = request.extensions().get::<Peer>().and_then(|Peer(address)| *address);
-                let client = peer.map_or(Client::Unknown, |address| Client::Peer(address.ip()));
-                let response = lookup.handle(request, client).await;
-                metrics.answered(response.status(), took(began));
-                whole(response)
-            }
-            Route::MethodNotAllowed(position) => {
-                let response = Refusal::MethodNotAllowed.response();
-                self.lookups[position].1.answered(response.status(), took(began));
-                whole(response)
-            }
-            Route::Unsafe(reason) => {
-                let response = Refusal::UnsafePath(reason).response();
-                self.passed.answered(response.status(), took(began));
-                whole(response)
-            }
-            Route::Passthrough(path) => {
-                let response = self.passthrough.handle(request, path).await;
-                self.passed.answered(response.status(), took(began));
-                response.map(Either::Right)
-            }
+        let route = self.router.route(request.method(), request.uri());
+        let metrics = match route {
+            Route::Lookup(position) | Route::MethodNotAllowed(position) => &self.lookups[position].1,
+            Route::Unsafe(_) | Route::Passthrough(_) => &self.passed,
+        };
+        let response = match (self.admit(&mut request), route) {
+            // Before anything of it is read or said: to a stranger every path is the same.
+            (Err(refusal), _) => whole(refusal.response()),
+            (Ok(client), Route::Lookup(position)) => whole(self.lookups[position].0.handle(request, client).await),
+            (Ok(_), Route::MethodNotAllowed(_)) => whole(Refusal::MethodNotAllowed.response()),
+            (Ok(_), Route::Unsafe(reason)) => whole(Refusal::UnsafePath(reason).response()),
+            (Ok(_), Route::Passthrough(path)) => self.passthrough.handle(request, path).await.map(Either::Right),
+        };
+        metrics.answered(response.status(), took(began));
+        response
+    }
+
+    /// On whose behalf a request is made: the owner of its token, which is taken off it, or else its address.
+    fn admit<B>(&self, request: &mut Request<B>) -> Result<Client, Refusal> {
+        if let Some(clients) = &self.clients {
+            return clients.admit(request.headers_mut());
         }
+        let peer = request.extensions().get::<Peer>().and_then(|Peer(address)| *address);
+        Ok(peer.map_or(Client::Unknown, |address| Client::Peer(address.ip())))
     }
 }
 

@@ -32,6 +32,8 @@ pub mod upstream;
 
 pub mod dispatch;
 
+pub mod clients;
+
 pub mod admin;
 pub mod lookup;
 pub mod passthrough;

@@ -1,12 +1,10 @@
-//! `[upstream.credentials]` and `[clients]`: whose credential goes upstream, and who may use the gateway's own.
-
-use std::net::SocketAddr;
+//! `[upstream.credentials]`: whose credential goes upstream.
 
 use http::{HeaderName, header};
 
 use super::{
     reader::Section,
-    value::{Read, choice, flag, string},
+    value::{Read, choice, string},
 };
 use crate::upstream::credentials::{Application, Mode, Secret};
 
@@ -65,19 +63,6 @@ fn managed(section: &mut Section<'_>, id: Option<String>, secrets: [Option<Secre
     Mode::Managed(Application { id: id.unwrap_or_default(), secret: secret.unwrap_or_else(|| Secret::new("")) })
 }
 
-/// Whether anybody who can connect may use the gateway's own credential.
-pub(super) fn clients(root: &mut Section<'_>) -> bool {
-    root.section("clients", |section| section.take("allow_anonymous", false, flag))
-}
-
-/// With a credential of its own, the gateway answers whoever can connect: that must be meant.
-pub(super) fn check_reach(root: &mut Section<'_>, listen: SocketAddr, mode: &Mode, allow_anonymous: bool) {
-    if matches!(mode, Mode::Managed(_)) && !listen.ip().is_loopback() && !allow_anonymous && root.is_sound("server") {
-        let sentence = r#"must be a loopback address with mode = "managed": whoever can connect reads every customer; to allow that on purpose, set clients.allow_anonymous = true"#;
-        root.problem("server.listen", sentence);
-    }
-}
-
 fn secret_file(path: &str) -> Read<Secret> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {}", error.kind()))?;
     let secret = text.trim();
@@ -87,7 +72,8 @@ fn secret_file(path: &str) -> Read<Secret> {
     Ok(Secret::new(secret))
 }
 
-fn credential_header(name: &str) -> Read<HeaderName> {
+/// A header that says who is asking.
+pub(super) fn credential_header(name: &str) -> Read<HeaderName> {
     /// Headers that belong to one connection or one message, so that none of them can say who is asking.
     const NOT_THE_CALLERS: [HeaderName; 9] = [
         header::CONNECTION,

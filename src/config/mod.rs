@@ -5,6 +5,7 @@
 //! only this one composes them. Every key is taken in exactly one place ([`sections`], [`lookups`]), through a [`reader`]
 //! that therefore knows which keys there are; `config/gateway.toml` and [`Config::to_toml`] are compared with it by tests.
 
+mod clients;
 mod credentials;
 mod environment;
 mod file;
@@ -38,6 +39,8 @@ use crate::{cache, dispatch, lookup, passthrough, server, shape::Shape, upstream
 pub struct Config {
     /// The two listeners.
     pub server: Server,
+    /// Who may call; without it anybody who can connect.
+    pub clients: Option<crate::clients::Config>,
     /// How the upstream is reached.
     pub upstream: upstream::Config,
     /// The lookup paths, at least one and at most 255; a lookup's position is its number in a scope.

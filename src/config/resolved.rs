@@ -74,6 +74,13 @@ impl Config {
         }
         text.header("[clients]");
         text.key("allow_anonymous", self.server.allow_anonymous);
+        if let Some(clients) = &self.clients {
+            text.key("tokens_file", clients.tokens_file.display().to_string());
+            text.key("header", clients.header.to_string());
+            if let Some(rate) = clients.rate {
+                text.key("requests_per_second", rate.per_second());
+            }
+        }
     }
 
     fn write_rest(&self, text: &mut Text) {

@@ -8,7 +8,7 @@ use http::Uri;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Config, Log, LogFormat, Lookup, Server, credentials, invalidate, lookups,
+    Config, Log, LogFormat, Lookup, Server, clients, credentials, invalidate, lookups,
     reader::Section,
     url,
     value::{address, choice, count, duration, flag, share, size, string},
@@ -51,8 +51,10 @@ const fn seconds(seconds: u64) -> Duration {
 pub(super) fn config(root: &mut Section<'_>) -> Config {
     let server = root.section("server", listeners);
     let upstream = root.section("upstream", upstream);
-    let allow_anonymous = credentials::clients(root);
-    credentials::check_reach(root, server.listen, &upstream.credentials, allow_anonymous);
+    let (allow_anonymous, clients) =
+        root.section("clients", |section| clients::clients(section, &upstream.credentials));
+    let is_meant = allow_anonymous || clients.is_some() || !root.is_sound("clients.tokens_file");
+    clients::check_reach(root, server.listen, &upstream.credentials, is_meant);
     let mut lookups = lookups::lookups(root, upstream.base_url.path());
     let (cache, idle_refresh) = root.section("cache", cache);
     for lookup in &mut lookups {
@@ -61,7 +63,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let passthrough = root.section("passthrough", |section| passthrough(section, &lookups, &upstream));
     let server = Server { allow_anonymous, ..server };
     let warmup = root.section("warmup", |section| warmup::warmup(section, &mut lookups, cache.capacity));
-    Config { server, cache, passthrough, warmup, log: root.section("log", log), lookups, upstream }
+    Config { server, clients, cache, passthrough, warmup, log: root.section("log", log), lookups, upstream }
 }
 
 fn listeners(section: &mut Section<'_>) -> Server {

@@ -7,7 +7,7 @@ use std::{net::SocketAddr, ops::RangeInclusive, str::FromStr, time::Duration};
 
 use bytesize::ByteSize;
 
-use crate::dispatch::Share;
+use crate::{clients::Rate, dispatch::Share};
 
 /// A value as it was given.
 #[derive(Clone, Copy)]
@@ -100,6 +100,12 @@ pub(super) fn count(range: RangeInclusive<usize>) -> impl Fn(Given<'_>) -> Read<
 pub(super) fn share(given: Given<'_>) -> Read<Share> {
     let part = given.number().filter(|part| (0.0..=1.0).contains(part));
     part.map(Share::new).ok_or_else(|| "must be a number from 0 to 1".to_owned())
+}
+
+/// Requests per second.
+pub(super) fn rate(given: Given<'_>) -> Read<Rate> {
+    let rate = given.number().and_then(Rate::new);
+    rate.ok_or_else(|| format!("must be a number from {} to {}", Rate::LEAST, Rate::MOST))
 }
 
 /// `true` or `false`.

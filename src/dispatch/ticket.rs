@@ -7,7 +7,9 @@ use crate::{cache::Answer, clock::Instant, key::Key, upstream::verdict::PassedOn
 /// On whose behalf keys are asked for: the unit of fairness.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub enum Client {
-    /// A caller known by its address.
+    /// A caller known by its token, wherever it calls from: the number of its name.
+    Named(u32),
+    /// A caller known by its address only.
     Peer(IpAddr),
     /// A caller without an address, as in a test.
     Unknown,

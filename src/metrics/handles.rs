@@ -1,11 +1,15 @@
 //! The handles that the parts hold: made once, so that counting costs an atomic addition and no label lookup.
 
-use std::time::Duration;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use http::StatusCode;
-use prometheus::{Histogram, IntCounter};
+use prometheus::{Histogram, IntCounter, IntCounterVec};
 
-use super::{EventOutcome, KEY_RESULTS, KeyResult, Outcome, Refresh, STATUSES, WriteOutcome};
+use super::{CLIENTS, EventOutcome, KEY_RESULTS, KeyResult, Outcome, Refresh, STATUSES, WriteOutcome};
 
 /// Counts the answers of one route by status.
 #[derive(Clone)]
@@ -40,6 +44,38 @@ impl RouteMetrics {
     pub fn answered(&self, status: StatusCode, took: Duration) {
         self.statuses.inc(status);
         self.duration.observe(took.as_secs_f64());
+    }
+}
+
+/// Makes the handles of clients, of which no more than [`CLIENTS`] have a series of their own.
+#[derive(Clone)]
+pub struct ClientMetrics {
+    pub(super) requests: IntCounterVec,
+    pub(super) named: Arc<Mutex<HashSet<String>>>,
+    pub(super) other: IntCounter,
+}
+
+impl ClientMetrics {
+    /// The handle of a client; its name comes from the configuration.
+    #[must_use]
+    pub fn client(&self, name: &str) -> ClientCounter {
+        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        if named.len() >= CLIENTS && !named.contains(name) {
+            return ClientCounter(self.other.clone());
+        }
+        named.insert(name.to_owned());
+        ClientCounter(self.requests.with_label_values(&[name]))
+    }
+}
+
+/// Counts the requests of one client.
+#[derive(Clone)]
+pub struct ClientCounter(IntCounter);
+
+impl ClientCounter {
+    /// Counts one.
+    pub fn inc(&self) {
+        self.0.inc();
     }
 }
 

@@ -77,6 +77,8 @@ pub struct Arrival {
     pub limited: bool,
     /// Its `X-Token` header.
     pub token: Option<String>,
+    /// Its `Authorization` header.
+    pub authorization: Option<String>,
     /// Its `traceparent` header.
     pub traceparent: Option<String>,
     /// Its `companyId` field.

@@ -143,6 +143,7 @@ impl State {
             call,
             limited: call.is_limited(),
             token: header(headers, "x-token"),
+            authorization: header(headers, "authorization"),
             traceparent: header(headers, "traceparent"),
             key_count: asked.key_count(),
             company: asked.company,

@@ -9,8 +9,9 @@ use tokio::time::sleep;
 use crate::harness::{App, DETAIL, Setup, all};
 
 /// The contract's list of metrics: each name without its prefix, and its labels. All of them are built.
-const METRICS: [(&str, &[&str]); 26] = [
+const METRICS: [(&str, &[&str]); 27] = [
     ("requests_total", &["route", "status"]),
+    ("client_requests_total", &["client"]),
     ("request_duration_seconds", &["route"]),
     ("lookup_keys_total", &["kind", "result"]),
     ("cache_entries", &[]),

@@ -16,12 +16,14 @@ const STRANGERS: [&str; 5] = ["admin", "lookup", "passthrough", "probe", "warmup
 const BINARY: [&str; 3] = ["main.rs", "commands.rs", "logging.rs"];
 
 /// Where each library is used, and nowhere else.
-const HOMES: [(&str, &str); 5] = [
-    ("moka", "cache/"),
-    ("governor", "dispatch/pacer.rs"),
-    ("prometheus", "metrics"),
-    ("tower::limit", "gateway.rs"),
-    ("tower::ServiceBuilder", "gateway.rs"),
+const HOMES: [(&str, &[&str]); 7] = [
+    ("moka", &["cache/"]),
+    ("governor", &["dispatch/pacer.rs", "clients.rs"]),
+    ("sha2", &["clients"]),
+    ("subtle", &["clients"]),
+    ("prometheus", &["metrics"]),
+    ("tower::limit", &["gateway.rs"]),
+    ("tower::ServiceBuilder", &["gateway.rs"]),
 ];
 
 /// Lines in a file. House style says 300; what is beyond this is two nouns.
@@ -155,13 +157,14 @@ fn imports_go_down() {
 #[test]
 fn each_library_has_one_home() {
     let sources = sources();
-    for (library, home) in HOMES {
+    for (library, homes) in HOMES {
         let users = |(file, text): &(String, String)| {
             paths(text).iter().any(|path| is_within(path, library)).then(|| file.clone())
         };
         let users: Vec<_> = sources.iter().filter_map(users).collect();
         assert!(!users.is_empty(), "{library} is used nowhere");
-        assert!(users.iter().all(|file| file.starts_with(home)), "{library} belongs into {home}: {users:?}");
+        let is_home = |file: &String| homes.iter().any(|home| file.starts_with(home));
+        assert!(users.iter().all(is_home), "{library} belongs into {homes:?}: {users:?}");
     }
 }
 

@@ -20,6 +20,8 @@ mod queue;
 mod faults;
 // Whose credential goes upstream, and who finds whose cache.
 mod credentials;
+// Callers with a token.
+mod clients;
 // Callers that leave.
 mod cancellation;
 // The invariants of dispatch, in thousands of random schedules.

@@ -75,6 +75,7 @@ fn every_default_is_the_contracts() {
             shutdown_grace: seconds(25),
             limits: server::Config { max_connections: 10_000, header_timeout: seconds(10), idle_timeout: seconds(75) },
         },
+        clients: None,
         upstream: upstream::Config {
             base_url: Uri::from_static("https://integrate.rabbitpre.com/api/open"),
             connect_timeout: seconds(3),
@@ -141,15 +142,15 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 52, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 55, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]
 fn the_complete_file_shows_every_key_that_is_not_built_yet_and_no_unknown_one() {
     let problems = Config::parse(&uncommented(), pairs(&[])).expect_err("keys that are not built yet are refused");
-    // The mode is shown with its default, which has no use for the keys of the other one.
-    let of_the_other_mode = |key: &str| key.starts_with("upstream.credentials.instance_");
-    let not_built: Vec<_> = problems.iter().filter(|problem| !of_the_other_mode(&problem.key)).collect();
+    // The mode is shown with its default, which has no use for the keys of the other one. And there is no file of tokens.
+    let is_expected = |key: &str| key.starts_with("upstream.credentials.instance_") || key == "clients.tokens_file";
+    let not_built: Vec<_> = problems.iter().filter(|problem| !is_expected(&problem.key)).collect();
     let refused: BTreeSet<_> = not_built.iter().map(|problem| problem.key.replace("[0]", "[]")).collect();
     assert_eq!(refused, NOT_BUILT.iter().map(|(key, _)| (*key).to_owned()).collect());
     assert!(not_built.iter().all(|problem| problem.sentence.ends_with("is not built yet: leave it out")), "{problems}");
@@ -160,7 +161,10 @@ fn the_resolved_text_shows_every_known_key() {
     let config = accepted("", &[("GATEWAY_UPSTREAM__CA_FILE", "ca.pem")]);
     let own = ["MODE", "INSTANCE_APPID", "INSTANCE_SECRET"].map(|key| format!("GATEWAY_UPSTREAM__CREDENTIALS__{key}"));
     let managed = accepted("", &[(&*own[0], "managed"), (&*own[1], "app"), (&*own[2], "hunter2")]);
+    let file = tokens_file(CRM);
+    let clients = format!("[clients]\ntokens_file = {}\nrequests_per_second = 1", quoted(&file));
     let mut shown = leaves_of(&config.to_toml());
+    shown.extend(leaves_of(&accepted(&clients, &[]).to_toml()));
     shown.extend(leaves_of(&managed.to_toml()));
     // Where a secret came from is not shown, like the secret.
     shown.insert("upstream.credentials.instance_secret_file".to_owned());
@@ -170,6 +174,9 @@ fn the_resolved_text_shows_every_known_key() {
 
 #[test]
 fn the_resolved_text_reads_back_to_the_same_configuration() {
+    let file = tokens_file(CRM);
+    let clients =
+        format!("[clients]\ntokens_file = {}\nheader = \"X-Client\"\nrequests_per_second = 0.1\n", quoted(&file));
     let everything_else = r#"
         log = { format = "text", level = "off" }
         [server]
@@ -204,7 +211,7 @@ fn the_resolved_text_reads_back_to_the_same_configuration() {
         key = [{ list = "odd \"list\"", type = "int64", record = ["a", "b[].c"], unique = true }]
     "#;
     let env = [("GATEWAY_UPSTREAM__CA_FILE", "a\\b \"c\".pem"), ("GATEWAY_UPSTREAM__BASE_URL", "http://[::1]:81")];
-    for config in [accepted("", &[]), accepted(everything_else, &env)] {
+    for config in [accepted("", &[]), accepted(everything_else, &env), accepted(&clients, &[])] {
         let text = config.to_toml();
         assert_eq!(Config::parse(&text, pairs(&[])).as_ref(), Ok(&config), "{text}");
     }

@@ -4,6 +4,8 @@ mod defaults;
 mod overrides;
 mod refusals;
 
+use std::io::Write as _;
+
 use super::{Config, Problems};
 
 /// The least that a configuration says.
@@ -28,6 +30,21 @@ fn accepted(text: &str, env: &[(&str, &str)]) -> Config {
 fn refused(text: &str, env: &[(&str, &str)]) -> Vec<String> {
     lines(&parse(text, env).expect_err("it must be refused"))
 }
+
+/// A file of tokens with these lines.
+fn tokens_file(lines: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a temporary file");
+    file.write_all(lines.as_bytes()).expect("room for some lines");
+    file
+}
+
+/// The path of a file as TOML.
+fn quoted(file: &tempfile::NamedTempFile) -> String {
+    toml::Value::from(file.path().to_str().expect("a path is text")).to_string()
+}
+
+/// One good line.
+const CRM: &str = "crm:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\n";
 
 fn lines(problems: &Problems) -> Vec<String> {
     problems.to_string().lines().map(str::to_owned).collect()

@@ -3,6 +3,7 @@
 use std::io::Write as _;
 
 use super::*;
+use crate::clients::Rate;
 
 /// Asserts that each text has exactly the problems that are written beside it.
 #[track_caller]
@@ -272,6 +273,59 @@ fn with_a_credential_of_its_own_the_gateway_is_open_to_others_only_on_purpose() 
     assert!(matches!(&refused[..], [one] if one.contains("clients.allow_anonymous = true")), "{refused:?}");
     accepted(managed, &[everywhere, ("GATEWAY_CLIENTS__ALLOW_ANONYMOUS", "true")]);
     accepted("", &[everywhere]);
+    let file = tokens_file(CRM);
+    accepted(&format!("{managed}[clients]\ntokens_file = {}", quoted(&file)), &[everywhere]);
+}
+
+#[test]
+fn callers_are_known_by_tokens_as_a_file_says() {
+    let file = tokens_file(CRM);
+    let clients = |rest: &str| format!("[clients]\ntokens_file = {}\n{rest}", quoted(&file));
+    let config = accepted(&clients(""), &[]).clients.expect("clients");
+    assert_eq!((config.header.as_str(), config.rate, config.tokens.iter().count()), ("authorization", None, 1));
+    let shown = format!("{:?}\n{}", accepted(&clients(""), &[]), accepted(&clients(""), &[]).to_toml());
+    assert!(shown.contains("crm") && !shown.contains("ba7816bf"), "{shown}");
+    let rate = ("GATEWAY_CLIENTS__REQUESTS_PER_SECOND", "2.5");
+    let config = accepted(&clients("header = \"X-Client\""), &[rate]).clients.expect("clients");
+    assert_eq!((config.header.as_str(), config.rate.map(Rate::per_second)), ("x-client", Some(2.5)));
+    // Managed, no header of the caller's goes upstream as its credential.
+    let managed = "[upstream.credentials]\nmode = \"managed\"\ninstance_appid = \"a\"\ninstance_secret = \"s\"\n";
+    accepted(&format!("{managed}{}", clients("header = \"x-token\"")), &[]);
+    let both =
+        "clients.header: must not be one of upstream.credentials.forward_headers: a client's token never goes upstream";
+    let ours = "[upstream.credentials]\nforward_headers = [\"x-tenant\", \"Authorization\"]\n";
+    each_is_refused(&[
+        (&clients("header = \"X-Token\""), both),
+        (&format!("{ours}{}", clients("")), both),
+        (
+            &clients("header = \"host\""),
+            "clients.header: must not be a header that belongs to one connection or message",
+        ),
+        (
+            &clients("allow_anonymous = true"),
+            "clients.allow_anonymous: must not be true beside clients.tokens_file: nobody is let in without a token",
+        ),
+        (&clients("requests_per_second = 0"), "clients.requests_per_second: must be a number from 0.001 to 1000000"),
+        (
+            "[clients]\nheader = \"a\"\nrequests_per_second = 1",
+            "clients.header: needs clients.tokens_file: without it callers have no token\n\
+             clients.requests_per_second: needs clients.tokens_file: without it callers have no token",
+        ),
+    ]);
+}
+
+#[test]
+fn every_bad_line_of_a_file_of_tokens_is_a_problem_that_quotes_nothing() {
+    let file = tokens_file(&format!("# who\n{CRM}hunter2\n\nhunter2:abc\n"));
+    let text = format!("[clients]\ntokens_file = {}", quoted(&file));
+    let expected = [
+        "clients.tokens_file: line 3 must be name:sha256-hex-of-token",
+        "clients.tokens_file: line 5 must end with a SHA-256 in 64 hexadecimal digits",
+    ];
+    assert_eq!(refused(&text, &[]), expected);
+    drop(file);
+    let missing = refused(&text, &[]);
+    assert_eq!(missing, ["clients.tokens_file: cannot be read: entity not found"]);
 }
 
 #[test]
@@ -279,23 +333,21 @@ fn what_is_not_built_yet_is_refused_one_problem_for_each() {
     let text = r#"
         [server]
         tls = { cert = "a", key = "b" }
-        [clients]
-        tokens_file = "a"
-        header = "b"
+        [store]
+        path = "a"
         [[passthrough.limit]]
         path = "/a"
         [[passthrough.limit]]
         path = "/b"
     "#;
-    let env = [("GATEWAY_CLIENTS__HEADER", "hunter2")];
+    let env = [("GATEWAY_SERVER__TLS__CERT", "hunter2")];
     assert_eq!(
         refused(text, &env),
         [
             "server.tls: TLS for callers is not built yet: leave it out",
-            "clients.header: telling callers apart by token is not built yet: leave it out",
-            "clients.tokens_file: telling callers apart by token is not built yet: leave it out",
             "passthrough.limit: a limit for a passed-through path is not built yet: leave it out",
-            "GATEWAY_CLIENTS__HEADER: telling callers apart by token is not built yet: leave it out",
+            "store: keeping the cache over a restart is not built yet: leave it out",
+            "GATEWAY_SERVER__TLS__CERT: TLS for callers is not built yet: leave it out",
         ]
     );
 }
