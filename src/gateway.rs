@@ -163,7 +163,7 @@ impl Gateway {
         tasks.spawn(crate::server::serve(admin, answer, limits, std::future::pending()));
         let warming = warmup.map(|warmup| tasks.spawn(warmup.run()));
         let grace = config.server.shutdown_grace;
-        let dispatchers = edge.dispatchers.clone();
+        let draining = Arc::clone(&edge);
         let (stop, stopped) = oneshot::channel::<()>();
         let stack = stack(edge, config.server.limits.max_connections);
         readiness.enter(Phase::Ready);
@@ -181,9 +181,9 @@ impl Gateway {
         // Nobody would have anything of it any more.
         warming.inspect(tokio::task::AbortHandle::abort);
         let now = clock::now();
-        for dispatcher in dispatchers {
-            dispatcher.drain(now + grace.mul_f64(1.0 - LAST_WORDS));
-        }
+        let drain_at = now + grace.mul_f64(1.0 - LAST_WORDS);
+        draining.dispatchers.iter().for_each(|dispatcher| dispatcher.drain(drain_at));
+        draining.passthrough.drain(drain_at);
         drop(stop);
         let in_time = tokio::time::timeout(grace, serving).await.is_ok();
         info!(in_time, "stopped");

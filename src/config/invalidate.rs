@@ -4,15 +4,12 @@
 //! - The writes that the platform documents are always there; a section for one of their paths takes its place.
 //! - A path is written once, and is no lookup's: a lookup never passes through.
 
-use super::{Lookup, lookups::spellings_of, reader::Section, url, value::string};
+use super::{Lookup, lookups::is_lookup, reader::Section, url, value::string};
 use crate::passthrough::Invalidate;
 
 /// Every path whose writes make cached keys old, the built-in ones first.
 pub(super) fn invalidate(passthrough: &mut Section<'_>, lookups: &[Lookup], base_path: &str) -> Vec<Invalidate> {
-    let is_lookup = |path: &str| {
-        let own = spellings_of(path, base_path);
-        lookups.iter().any(|lookup| spellings_of(&lookup.shape.path, base_path).iter().any(|taken| own.contains(taken)))
-    };
+    let is_lookup = |path: &str| is_lookup(path, lookups, base_path);
     let mut names: Vec<(String, String)> = Vec::new();
     let written = passthrough.sections("invalidate", 0, |section| {
         let path = section.required("path", string(url::path));

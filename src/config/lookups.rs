@@ -55,9 +55,15 @@ pub(super) fn lookups(root: &mut Section<'_>, base_path: &str) -> Vec<Lookup> {
 }
 
 /// The two ways in which a caller may write a path, with and without the base path, letter case aside.
-pub(super) fn spellings_of(path: &str, base_path: &str) -> [String; 2] {
+fn spellings_of(path: &str, base_path: &str) -> [String; 2] {
     let long = format!("{}{path}", base_path.trim_end_matches('/'));
     [path.to_ascii_lowercase(), long.to_ascii_lowercase()]
+}
+
+/// Whether a path, in whatever letter case and with or without the base path, is a lookup's.
+pub(super) fn is_lookup(path: &str, lookups: &[Lookup], base_path: &str) -> bool {
+    let own = spellings_of(path, base_path);
+    lookups.iter().any(|lookup| spellings_of(&lookup.shape.path, base_path).iter().any(|taken| own.contains(taken)))
 }
 
 fn lookup(section: &mut Section<'_>, position: u8) -> Lookup {

@@ -10,6 +10,7 @@ mod credentials;
 mod environment;
 mod file;
 mod invalidate;
+mod limits;
 mod lookups;
 mod not_built;
 mod problems;

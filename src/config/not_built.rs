@@ -7,7 +7,6 @@
 pub(super) const NOT_BUILT: &[(&str, &str)] = &[
     ("server.tls", "TLS for callers"),
     ("cache.compression", "compression of cached records"),
-    ("passthrough.limit", "a limit for a passed-through path"),
     ("store", "keeping the cache over a restart"),
     ("replicas", "sharing one upstream slot between gateways"),
 ];
@@ -27,7 +26,7 @@ mod tests {
     #[test]
     fn a_key_that_is_not_built_yet_is_refused_with_everything_below_it() {
         assert!(refusal("server.tls.cert").is_some());
-        assert!(refusal("passthrough.limit[].path").is_some());
+        assert!(refusal("replicas[].address").is_some());
         assert!(refusal("server.tls_of_mine").is_none());
         assert!(refusal("server").is_none());
         assert_eq!(refusal("server.tls").as_deref(), Some("TLS for callers is not built yet: leave it out"));

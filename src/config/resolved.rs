@@ -96,6 +96,13 @@ impl Config {
         text.key("enabled", self.passthrough.enabled);
         text.key("allow", self.passthrough.allow.clone());
         text.key("inject_token", self.passthrough.inject_token.clone());
+        for limit in &self.passthrough.limits {
+            text.header("[[passthrough.limit]]");
+            text.key("path", &*limit.path);
+            text.key("interval", format_duration(limit.interval));
+            text.key("max_wait", format_duration(limit.max_wait));
+            text.key("max_waiting", whole(limit.max_waiting));
+        }
         for write in &self.passthrough.invalidate {
             text.header("[[passthrough.invalidate]]");
             text.key("path", &*write.path);

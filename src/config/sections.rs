@@ -8,7 +8,7 @@ use http::Uri;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Config, Log, LogFormat, Lookup, Server, clients, credentials, invalidate, lookups,
+    Config, Log, LogFormat, Lookup, Server, clients, credentials, invalidate, limits, lookups,
     reader::Section,
     url,
     value::{address, choice, count, duration, flag, share, size, string},
@@ -128,6 +128,7 @@ fn passthrough(section: &mut Section<'_>, lookups: &[Lookup], upstream: &upstrea
         inject_token,
         enabled: section.take("enabled", true, flag),
         allow: section.list("allow", &["/"], string(url::prefix)),
+        limits: limits::limits(section, lookups, upstream.base_url.path()),
         invalidate: invalidate::invalidate(section, lookups, upstream.base_url.path()),
     }
 }

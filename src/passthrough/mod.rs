@@ -7,6 +7,7 @@
 //!   only while it is the upstream's turn (`exchange.rs`).
 //! - **What passes is decided on the normal form of the path** ([`route`](crate::route)); nothing of path, query or
 //!   headers is logged.
+//! - **A path may have a pace of its own** ([`limit`]): its requests wait for their slots in a line.
 //! - **A write makes old what it names** ([`invalidate`]): its body is read on the side, and its answer is held back only
 //!   until that is done.
 //! - An `Upgrade` is not passed on: such a request is answered like any other. A CONNECT is for tunnels, which this is not.
@@ -16,6 +17,7 @@ mod exchange;
 mod headers;
 mod invalidate;
 mod judged;
+mod limit;
 mod tee;
 #[cfg(test)]
 mod tests;
@@ -31,16 +33,27 @@ use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body as HttpBody, Incoming};
 use tower::BoxError;
 
-pub use self::invalidate::{Cached, Invalidate};
 use self::{
     body::Relayed,
     exchange::Exchange,
     invalidate::Writes,
     judged::{Judged, Reader},
+    limit::Limits,
     tokens::Tokens,
     upload::{Claim, Upload},
 };
-use crate::{clock, error::Refusal, key::Credential, metrics::StatusCounters, route::Path, upstream::client::Client};
+pub use self::{
+    invalidate::{Cached, Invalidate},
+    limit::Limit,
+};
+use crate::{
+    clock::{self, Instant},
+    error::Refusal,
+    key::Credential,
+    metrics::StatusCounters,
+    route::Path,
+    upstream::client::Client,
+};
 
 /// The body of an answer, streamed.
 pub type Body = UnsyncBoxBody<Bytes, BoxError>;
@@ -57,6 +70,8 @@ pub struct Config {
     pub allow: Vec<String>,
     /// Path prefixes of requests that go upstream with the gateway's own token, where it has one.
     pub inject_token: Vec<String>,
+    /// The paths whose requests are paced.
+    pub limits: Vec<Limit>,
     /// The paths whose writes make cached keys old, the built-in ones among them.
     pub invalidate: Vec<Invalidate>,
 }
@@ -81,6 +96,7 @@ pub struct Passthrough {
     tokens: Tokens,
     /// What goes upstream with the gateway's own token; empty where it has none.
     inject_token: Vec<Path>,
+    limits: Limits,
 }
 
 impl Passthrough {
@@ -102,8 +118,14 @@ impl Passthrough {
             client,
             timeouts,
             metrics,
+            limits: Limits::new(&config.limits, clock::now()),
             writes: Writes::new(&config.invalidate, cached),
         }
+    }
+
+    /// From then on nobody waits for a slot any more.
+    pub fn drain(&self, at: Instant) {
+        self.limits.drain(at);
     }
 
     /// Answers one request, whose path has been brought into its normal form.
@@ -132,6 +154,7 @@ impl Passthrough {
         let (parts, body) = request.into_parts();
         let method = parts.method.clone();
         let mut parts = self.parts_for_upstream(parts, path, &body)?;
+        let slot = self.limits.slot(path).await?;
         self.inject_token(&mut parts, path).await?;
         let exchange = Arc::new(Exchange::new(self.timeouts, clock::now()));
         let write = self.writes.watch(&parts, path);
@@ -142,7 +165,8 @@ impl Passthrough {
             None => body,
         });
         let body = Relayed::request(upload, Arc::clone(&exchange)).boxed_unsync();
-        let mut sending = pin!(self.client.send(Request::from_parts(parts, body)));
+        let on_wire = || slot.iter().for_each(|slot| slot.on_wire());
+        let mut sending = pin!(self.client.send(Request::from_parts(parts, body), on_wire));
         let answered = tokio::select! {
             biased;
             answered = &mut sending => Some(answered),
@@ -156,6 +180,10 @@ impl Passthrough {
                 Some(write) => Some(Box::new(|status, body: &[u8]| write.answered(status, body)) as Reader),
                 None => token,
             };
+            let reader = match &slot {
+                Some(slot) => slot.reader(&response, reader),
+                None => reader,
+            };
             let answer = for_caller(response, &method, (exchange, claim), reader);
             return answer.ok_or_else(|| unavailable("no proper answer"));
         }
@@ -163,6 +191,7 @@ impl Passthrough {
         if let Some(fault) = exchange.fault() {
             return Err(fault.refusal());
         }
+        slot.iter().for_each(|slot| slot.failed());
         Err(match answered {
             Some(Err(error)) if error.is_connect() => {
                 if let Some(write) = write {

@@ -90,12 +90,28 @@ impl Client {
         &self.credentials
     }
 
-    /// Sends a request as it is and returns the answer with its body still to come.
+    /// Sends a request as it is and returns the answer with its body still to come. `on_wire` is called once the request
+    /// is handed to a live connection.
     ///
     /// # Errors
     /// When no connection can be made or it breaks before an answer.
-    pub async fn send(&self, request: Request<Body>) -> Result<Response<Incoming>, HyperError> {
-        self.http.request(request).await
+    pub async fn send(
+        &self,
+        mut request: Request<Body>,
+        on_wire: impl FnOnce() + Send,
+    ) -> Result<Response<Incoming>, HyperError> {
+        let mut connection = capture_connection(&mut request);
+        let connected = async { drop(connection.wait_for_connection_metadata().await) };
+        let mut sending = pin!(self.http.request(request));
+        tokio::select! {
+            biased;
+            response = &mut sending => response,
+            // Reported while the answer is still to come: the next slot counts from here.
+            () = connected => {
+                on_wire();
+                sending.await
+            }
+        }
     }
 
     /// The upstream's URI for a path below the base URL, with its query.
@@ -177,19 +193,7 @@ impl Client {
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, crate::error::JSON);
         identify(headers, &credential);
-        let mut connection = capture_connection(&mut request);
-        let connected = async { drop(connection.wait_for_connection_metadata().await) };
-        let mut sending = pin!(self.http.request(request));
-        let response = tokio::select! {
-            biased;
-            response = &mut sending => response,
-            // Reported while the answer is still to come: the next slot counts from here.
-            () = connected => {
-                on_wire();
-                sending.await
-            }
-        };
-        self.whole(response).await
+        self.whole(self.send(request, on_wire).await).await
     }
 
     async fn whole(&self, response: Result<Response<Incoming>, HyperError>) -> Result<Answer, NoAnswer> {
@@ -226,10 +230,10 @@ impl Answer {
         }
     }
 
-    /// `Retry-After` in its form as seconds; a date is not obeyed, because it says what the other clock believes.
+    /// For how long the upstream wants to be left alone.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
-        self.headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
+        retry_after(&self.headers)
     }
 
     fn passed_on(&self) -> Arc<PassedOn> {
@@ -239,6 +243,12 @@ impl Answer {
             body: self.body.clone(),
         })
     }
+}
+
+/// `Retry-After` in its form as seconds; a date is not obeyed, because it says what the other clock believes.
+#[must_use]
+pub fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
 /// Who asks: the gateway, with the credential of a caller.

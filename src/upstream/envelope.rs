@@ -156,6 +156,12 @@ pub fn is_refusal(status: StatusCode, body: &[u8]) -> bool {
     }
 }
 
+/// Whether an answer says that the upstream is asked too often.
+#[must_use]
+pub fn is_throttled(status: StatusCode, body: &[u8]) -> bool {
+    matches!(read(status, body), Reading::Throttled)
+}
+
 /// What is left to go by when there is no envelope.
 fn by_status(status: StatusCode) -> Reading<'static> {
     match status.as_u16() {

@@ -30,6 +30,8 @@ mod simulation;
 mod passthrough;
 // Requests that two servers could read in two ways.
 mod smuggling;
+// What passes through and is limited: a pace of its own.
+mod passthrough_limit;
 // Writes that pass through, and what is cached of what they change.
 mod writes;
 // Customers who are fetched before anybody asks.

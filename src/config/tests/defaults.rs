@@ -115,6 +115,7 @@ fn every_default_is_the_contracts() {
             enabled: true,
             allow: vec!["/".to_owned()],
             inject_token: vec![],
+            limits: vec![],
             invalidate: ["/audience/info/batchAdd", "/api/integrate/audience/info/batchAdd"].map(batch_add).into(),
         },
         warmup: warmup::Config {
@@ -142,7 +143,7 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 55, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 59, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]
@@ -158,7 +159,8 @@ fn the_complete_file_shows_every_key_that_is_not_built_yet_and_no_unknown_one() 
 
 #[test]
 fn the_resolved_text_shows_every_known_key() {
-    let config = accepted("", &[("GATEWAY_UPSTREAM__CA_FILE", "ca.pem")]);
+    let limit = "[[passthrough.limit]]\npath = \"/a\"\ninterval = \"2s\"\n";
+    let config = accepted(limit, &[("GATEWAY_UPSTREAM__CA_FILE", "ca.pem")]);
     let own = ["MODE", "INSTANCE_APPID", "INSTANCE_SECRET"].map(|key| format!("GATEWAY_UPSTREAM__CREDENTIALS__{key}"));
     let managed = accepted("", &[(&*own[0], "managed"), (&*own[1], "app"), (&*own[2], "hunter2")]);
     let file = tokens_file(CRM);
@@ -196,6 +198,11 @@ fn the_resolved_text_reads_back_to_the_same_configuration() {
         [passthrough]
         enabled = false
         allow = ["/a", "/b/"]
+        [[passthrough.limit]]
+        path = "/Own/Slow/"
+        interval = "1m"
+        max_wait = "0s"
+        max_waiting = 7
         [[passthrough.invalidate]]
         path = "/Own/Write/"
         items = "odd \"list\""
@@ -282,6 +289,23 @@ fn lists_given_for_a_built_in_path_take_the_place_of_its_own() {
     let text = "[[lookup]]\nkey = [{ list = \"phoneList\", record = [\"phone\"], unique = true }]";
     let shape = accepted(text, &[]).lookups.remove(0).shape;
     assert_eq!((&*shape.path, shape.lists.len(), shape.lists[0].unique), ("/api/audience/detail", 1, true));
+}
+
+#[test]
+fn a_limit_needs_a_path_and_an_interval_and_has_defaults_for_the_rest() {
+    let text = "[[passthrough.limit]]\npath = \"/\"\ninterval = \"2s\"";
+    let seconds = Duration::from_secs;
+    let limit = |path: &str, interval| passthrough::Limit {
+        path: path.to_owned(),
+        interval,
+        max_wait: seconds(10),
+        max_waiting: 100,
+    };
+    let env = [("GATEWAY_PASSTHROUGH__LIMIT__1__PATH", "/a"), ("GATEWAY_PASSTHROUGH__LIMIT__1__INTERVAL", "3s")];
+    assert_eq!(accepted(text, &env).passthrough.limits, [limit("/", seconds(2)), limit("/a", seconds(3))]);
+    // What is below a lookup, or above it, passes through.
+    let below = text.replace("\"/\"", "\"/api/audience/detail/more\"");
+    assert_eq!(accepted(&below, &[]).passthrough.limits, [limit("/api/audience/detail/more", seconds(2))]);
 }
 
 #[test]

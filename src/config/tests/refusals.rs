@@ -111,6 +111,28 @@ fn a_section_of_the_wrong_form_is_refused() {
             "passthrough.invalidate = [{ path = \"/a\" }, { path = \"/A/\" }]\n",
             "passthrough.invalidate[1].path: is the path of passthrough.invalidate[0].path too",
         ),
+        ("[[passthrough.limit]]\ninterval = \"2s\"\n", "passthrough.limit[0].path: is required"),
+        ("[[passthrough.limit]]\npath = \"/a\"\n", "passthrough.limit[0].interval: is required"),
+        (
+            "[[passthrough.limit]]\npath = \"/a\"\ninterval = \"0s\"\n",
+            "passthrough.limit[0].interval: must be at least 1ms",
+        ),
+        (
+            "[[passthrough.limit]]\npath = \"/a\"\ninterval = \"2s\"\nmax_waiting = 0\n",
+            "passthrough.limit[0].max_waiting: must be at least 1",
+        ),
+        (
+            "[[passthrough.limit]]\npath = \"/API/audience/detail;v=1/\"\ninterval = \"2s\"\n",
+            "passthrough.limit[0].path: is the path of a lookup, which has its own interval",
+        ),
+        (
+            "[[passthrough.limit]]\npath = \"/api/open/api/audience/detail\"\ninterval = \"2s\"\n",
+            "passthrough.limit[0].path: is the path of a lookup, which has its own interval",
+        ),
+        (
+            "passthrough.limit = [{ path = \"/a\", interval = \"2s\" }, { path = \"/A/;b\", interval = \"2s\" }]\n",
+            "passthrough.limit[1].path: is the path of passthrough.limit[0].path too",
+        ),
     ]);
 }
 
@@ -335,17 +357,17 @@ fn what_is_not_built_yet_is_refused_one_problem_for_each() {
         tls = { cert = "a", key = "b" }
         [store]
         path = "a"
-        [[passthrough.limit]]
-        path = "/a"
-        [[passthrough.limit]]
-        path = "/b"
+        [[replicas]]
+        address = "a"
+        [[replicas]]
+        address = "b"
     "#;
     let env = [("GATEWAY_SERVER__TLS__CERT", "hunter2")];
     assert_eq!(
         refused(text, &env),
         [
             "server.tls: TLS for callers is not built yet: leave it out",
-            "passthrough.limit: a limit for a passed-through path is not built yet: leave it out",
+            "replicas: sharing one upstream slot between gateways is not built yet: leave it out",
             "store: keeping the cache over a restart is not built yet: leave it out",
             "GATEWAY_SERVER__TLS__CERT: TLS for callers is not built yet: leave it out",
         ]

@@ -4,6 +4,8 @@
 
 mod answers;
 mod faults;
+mod limit;
+mod paced;
 mod requests;
 mod streams;
 mod writes;
@@ -140,7 +142,13 @@ impl Fixture {
 }
 
 fn everything() -> Config {
-    Config { enabled: true, allow: vec!["/".to_owned()], inject_token: vec![], invalidate: Invalidate::built_in() }
+    Config {
+        enabled: true,
+        allow: vec!["/".to_owned()],
+        inject_token: vec![],
+        limits: vec![],
+        invalidate: Invalidate::built_in(),
+    }
 }
 
 /// What writes would make old: an empty cache.
