@@ -128,6 +128,7 @@ impl Full {
         keys.map(|key| {
             let answer = self.cache.get(key).expect("this holds because every customer is cached");
             assert_eq!(directives.judge(&answer, self.cache.policy(), now), Use::Hit);
+            self.cache.was_read(key, &answer, now);
             answer
         })
         .collect()
