@@ -177,19 +177,21 @@ impl Ahead {
         state.scopes.retain(|_, noted| !noted.moments.is_empty());
     }
 
-    /// Forgets these keys, which must not be seen again.
+    /// Forgets these keys, which must not be seen again. Each scope is searched once, however many they are.
     pub(super) fn forget(&self, keys: &[Key]) {
-        let mut state = self.lock();
-        let state = &mut *state;
-        let mut gone = 0;
+        let mut meant: HashMap<&Arc<Scope>, HashSet<&Id>> = HashMap::new();
         for key in keys {
-            let Some(noted) = state.scopes.get_mut(&key.scope) else { continue };
+            meant.entry(&key.scope).or_default().insert(&key.id);
+        }
+        let mut state = self.lock();
+        let mut gone = 0;
+        for (scope, ids) in meant {
+            let Some(noted) = state.scopes.get_mut(scope) else { continue };
             let before = noted.moments.len();
-            let is_own = |moment: &Moment| matches!(moment, Moment::Due(id) if *id == key.id);
-            noted.moments.retain(|_, moment| !is_own(moment));
+            noted.moments.retain(|_, moment| !matches!(moment, Moment::Due(id) if ids.contains(id)));
             gone += before - noted.moments.len();
-            // What has become of its place is found when its time is over.
-            noted.ready.retain(|_, id| *id != key.id);
+            // The end of what was ready comes in its time, and finds nothing.
+            noted.ready.retain(|_, id| !ids.contains(id));
         }
         state.count -= gone;
     }

@@ -73,7 +73,6 @@ impl Worker {
         if !self.fetches.is_empty() || state.drain_at.is_some() {
             return None;
         }
-        state.queue.probe(false);
         let refresh = if state.pacer.is_troubled() { None } else { self.idle_refresh(state, now) };
         let warmup = if self.fetches.is_empty() { self.warm_up(state, now) } else { None };
         let next = [refresh, warmup].into_iter().flatten().min();

@@ -256,7 +256,6 @@ impl Worker {
 
     /// Takes the keys of the next request, and leaves out what is cached, asked for already, or under suspicion.
     fn next_cold(&self, state: &mut State, now: Instant) -> Vec<Key> {
-        state.queue.probe(state.pacer.is_doubtful());
         let places = state.queue.idle_room().min(state.idle.cold.most);
         let mut keys = Vec::new();
         while keys.len() < places

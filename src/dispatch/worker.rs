@@ -124,6 +124,7 @@ impl Worker {
     }
 
     fn send(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
+        state.queue.probe(state.pacer.is_doubtful());
         if state.queue.work_since().is_none() {
             return self.use_idle_slot(state, now);
         }
@@ -138,7 +139,6 @@ impl Worker {
             return Some(ready_at);
         }
         state.count_idle_slots(now, &self.shared.metrics);
-        state.queue.probe(state.pacer.is_doubtful());
         let mut batch = state.queue.seal(now)?;
         if let Err(ready_at) = state.pacer.start(now) {
             state.queue.put_back(batch.id, now);

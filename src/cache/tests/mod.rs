@@ -270,3 +270,22 @@ async fn a_key_is_found_as_soon_as_it_is_due_whenever_it_was_last_looked_for() {
     assert!(bench.cache.next_expiring(due - Duration::from_millis(1), |_| true).is_none());
     assert_eq!(bench.cache.next_expiring(due, |_| true).as_ref(), Some(&bench.scope));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_note_that_is_forgotten_leaves_the_others() {
+    let bench = Bench::new(1 << 20);
+    let records: Vec<_> = (0..3).map(|n| bench.record(0, &n.to_string(), &[], "x")).collect();
+    bench.store(0, &records, (0..3).map(|n| (id(ID, &n.to_string()), vec![n])).collect());
+    let keys: Vec<_> =
+        (0..3).map(|n: u8| Key { scope: Arc::clone(&bench.scope), id: id(ID, &n.to_string()) }).collect();
+    for key in &keys {
+        let answer = bench.cache.get(key).expect("it is stored");
+        bench.cache.was_read(key, &answer, bench.start);
+    }
+    let due = bench.start + Duration::from_secs(590);
+    bench.cache.forget_noted(&keys[..1]);
+    assert!(bench.cache.next_expiring(due, |_| true).is_some(), "two of them are ready now");
+    bench.cache.forget_noted(&keys[1..2]);
+    let shape = Shape::audience_detail();
+    assert_eq!(bench.cache.expiring((&bench.scope, &shape), due, 9, |_| true), &keys[2..]);
+}
