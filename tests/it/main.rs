@@ -6,6 +6,9 @@
 // The gateway in one process with the simulated upstream.
 mod harness;
 
+// The program in a process of its own.
+mod program;
+
 // A lookup's answer: bytes, order, scope, headers.
 mod lookup;
 // The error table: every row that a lookup can reach.
@@ -54,5 +57,7 @@ mod probe;
 mod shutdown;
 // The program as a process, over real sockets.
 mod process;
+// Nothing personal in what the program writes.
+mod privacy;
 // What the house looks like: imports go down, lists in the README mirror the code.
 mod house;

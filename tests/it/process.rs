@@ -1,181 +1,19 @@
-//! The program as a process, over real sockets: arguments, exit statuses, signals, the demo, and what reaches its logs.
-//!
-//! Time is real here: every wait is for something and has a deadline, and every process ends with the test that began it.
+//! The program as a process, over real sockets: arguments, exit statuses, signals, the demo.
 
 use std::{
-    fs::File,
-    io::Write as _,
     net::{SocketAddr, TcpListener},
-    path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
 };
 
 use audience_gateway::{
     config::Config,
     dispatch::MixedLists,
-    simulator::{self, Customer, Simulator},
+    simulator::{self, Simulator},
 };
 use http::Method;
-use tempfile::TempDir;
-use tokio::{
-    net::TcpStream,
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::{net::TcpStream, task::JoinSet};
 
-use crate::harness::{DETAIL, Reply, exchange, request};
-
-/// No wait takes longer: a process on a busy machine needs a second, not thirty.
-const DEADLINE: Duration = Duration::from_secs(30);
-
-/// Between two looks.
-const LOOK: Duration = Duration::from_millis(15);
-
-/// Polls until there is something, or panics with what was waited for.
-async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(found) = look().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited {DEADLINE:?} for {what}");
-        sleep(LOOK).await;
-    }
-}
-
-/// A directory for one test: what is written and printed is in it.
-struct Desk(TempDir);
-
-impl Desk {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn write(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.0.path().join(name);
-        File::create(&path).unwrap().write_all(text.as_bytes()).unwrap();
-        path
-    }
-
-    /// A configuration in front of this upstream, on ports that the kernel chooses.
-    fn config(&self, upstream: SocketAddr, more: &str) -> PathBuf {
-        let text = format!(
-            "upstream.base_url = \"http://{upstream}/api/open\"\n\
-             server.listen = \"127.0.0.1:0\"\nserver.admin_listen = \"127.0.0.1:0\"\n{more}\n"
-        );
-        self.write("gateway.toml", &text)
-    }
-}
-
-/// A running program; killed when it is dropped.
-struct Program {
-    child: Child,
-    stdout: PathBuf,
-    stderr: PathBuf,
-}
-
-impl Program {
-    fn start(desk: &Desk, name: &str, arguments: &[&str]) -> Self {
-        Self::start_with(desk, name, arguments, &[])
-    }
-
-    /// Starts it in the test's directory, with these environment variables and no others.
-    fn start_with(desk: &Desk, name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let (stdout, stderr) =
-            (desk.0.path().join(format!("{name}.stdout")), desk.0.path().join(format!("{name}.stderr")));
-        let child = Command::new(env!("CARGO_BIN_EXE_audience-gateway"))
-            .args(arguments)
-            .env_clear()
-            .envs(environment.iter().copied())
-            .current_dir(desk.0.path())
-            .stdin(Stdio::null())
-            .stdout(File::create(&stdout).unwrap())
-            .stderr(File::create(&stderr).unwrap())
-            .spawn()
-            .expect("the program starts");
-        Self { child, stdout, stderr }
-    }
-
-    fn stdout(&self) -> String {
-        std::fs::read_to_string(&self.stdout).unwrap()
-    }
-
-    fn stderr(&self) -> String {
-        std::fs::read_to_string(&self.stderr).unwrap()
-    }
-
-    fn signal(&self, name: &str) {
-        let sent =
-            Command::new("sh").args(["-c", "kill -s $0 $1", name, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    async fn exit(&mut self) -> ExitStatus {
-        until("the program to end", async || self.child.try_wait().unwrap()).await
-    }
-
-    /// Its status and what it wrote, once it has ended by itself.
-    async fn finished(mut self) -> (Option<i32>, String, String) {
-        let status = self.exit().await;
-        (status.code(), self.stdout(), self.stderr())
-    }
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ended = self.child.kill();
-        let _reaped = self.child.wait();
-    }
-}
-
-/// The simulated upstream as a process, and where it listens.
-async fn simulate(desk: &Desk, more: &[&str]) -> (Program, SocketAddr) {
-    let arguments = [&["simulate", "--listen", "127.0.0.1:0"], more].concat();
-    let program = Program::start(desk, "simulate", &arguments);
-    let address = until("the simulator to listen", async || {
-        let printed = program.stdout();
-        printed.split_once("http://")?.1.split_once('/')?.0.parse().ok()
-    })
-    .await;
-    (program, address)
-}
-
-/// A gateway as a process, and where it listens: for callers, for operators.
-async fn serve(desk: &Desk, config: &Path) -> (Program, SocketAddr, SocketAddr) {
-    let program = Program::start(desk, "serve", &["serve", "--config", config.to_str().unwrap()]);
-    let (callers, operators) = until("the gateway to serve", async || {
-        let log = program.stderr();
-        let line = log.lines().find(|line| line.contains("\"serving\""))?;
-        let line: serde_json::Value = serde_json::from_str(line).ok()?;
-        Some((line["listen"].as_str()?.parse().ok()?, line["admin_listen"].as_str()?.parse().ok()?))
-    })
-    .await;
-    (program, callers, operators)
-}
-
-async fn send(to: SocketAddr, method: Method, path: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
-    let io = TcpStream::connect(to).await.unwrap_or_else(|error| panic!("{to}: {error}"));
-    exchange(io, request(method, path, body, headers)).await
-}
-
-async fn lookup(to: SocketAddr, body: &str) -> Reply {
-    send(to, Method::POST, DETAIL, body, &[]).await
-}
-
-async fn get(from: SocketAddr, path: &str) -> Reply {
-    send(from, Method::GET, path, "", &[]).await
-}
-
-/// A customer of the simulator as it is without any flags.
-fn customer(index: u64) -> Customer {
-    Simulator::new(simulator::Config::default()).customer(index)
-}
-
-fn by_id(index: u64) -> String {
-    format!(r#"{{"audienceUserIdList":[{}]}}"#, customer(index).id)
-}
+use crate::program::{Desk, Program, by_id, customer, get, lookup, send, serve, simulate, until};
 
 #[tokio::test]
 async fn check_prints_the_configuration_as_toml_and_opens_nothing() {
@@ -481,62 +319,4 @@ async fn probe_stops_on_ctrl_c_and_tells_what_it_has() {
     assert!(probe.stdout().contains("1 record, with the key as it was asked"), "{}", probe.stdout());
     assert!(probe.stdout().contains("it was stopped"), "{}", probe.stdout());
     assert!(simulator.lookups().len() <= 3);
-}
-
-/// Sends what a caller may send by mistake: bytes that are no HTTP.
-async fn send_rubbish(to: SocketAddr, text: &str) {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let mut io = TcpStream::connect(to).await.unwrap();
-    let _refused = io.write_all(text.as_bytes()).await;
-    let _closed = io.shutdown().await;
-    let _answer = tokio::time::timeout(DEADLINE, io.read_to_end(&mut Vec::new())).await.expect("it is closed");
-}
-
-#[tokio::test]
-async fn at_the_finest_level_no_key_record_or_token_reaches_the_log() {
-    let desk = Desk::new();
-    let (_simulator, upstream) = simulate(&desk, &["--bad-key", "bad-key-7"]).await;
-    let (mut gateway, callers, operators) =
-        serve(&desk, &desk.config(upstream, "log.level = \"trace\"\nserver.max_body = \"2KiB\"")).await;
-    let Customer { id, third_id, phones, .. } = customer(2);
-    let (id, third_id, phone) = (id.to_string(), third_id.unwrap(), &*phones[0]);
-    let headers =
-        [("x-token", "token-of-alice"), ("authorization", "Bearer token-of-bob"), ("cookie", "c=token-of-eve")];
-    let whole = format!(
-        r#"{{"audienceUserIdList":[{id}],"thirdIdList":["{third_id}"],"phoneList":["{phone}"],"companyId":"company-31"}}"#
-    );
-    let reply = send(callers, Method::POST, DETAIL, &whole, &headers).await;
-    let record = reply.records().concat();
-    let too_large = format!("{whole}{}", " ".repeat(2048));
-    let mistyped = format!(r#"{{"phoneList":[{phone}]}}"#);
-    for body in [&*whole, &mistyped, &whole[1..], &too_large, r#"{"thirdIdList":["bad-key-7"]}"#] {
-        send(callers, Method::POST, DETAIL, body, &headers).await;
-        let path = format!("/api/audience/detail;{phone}?phone={phone}&token=token-of-alice");
-        send(callers, Method::POST, &path, body, &headers).await;
-        send(callers, Method::PUT, &format!("/echo/{phone}?id={id}&third={third_id}"), body, &headers).await;
-        send(callers, Method::PUT, &format!("/..%2f{phone}?id={id}"), body, &headers).await;
-    }
-    for text in [
-        format!("POST {DETAIL} HTTP/1.1\r\nhost: x\r\nx-token token-of-alice {phone}\r\n\r\n"),
-        format!("{phone} {phone} {phone}\r\n\r\n"),
-        format!("POST {DETAIL}?{phone} HTTP/1.1\r\nhost: x\r\ncontent-length: 5000\r\n\r\n{{\"phoneList\":[\"{phone}"),
-        format!("POST {DETAIL} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n{phone}zz\r\n"),
-    ] {
-        send_rubbish(callers, &text).await;
-        send_rubbish(operators, &text).await;
-    }
-    gateway.signal("TERM");
-    assert_eq!(gateway.exit().await.code(), Some(0));
-    let log = gateway.stderr();
-    assert!(log.lines().filter(|line| line.contains("\"upstream request\"")).count() >= 2, "{log}");
-    assert!(
-        log.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
-        "each line is JSON: {log}"
-    );
-    let record: serde_json::Value = serde_json::from_str(&record).expect("a record");
-    let name = record["realName"].as_str().expect("customer 2 has a name");
-    for secret in [&*id, &third_id, phone, name, "token-of-", "company-31", "bad-key-7"] {
-        assert!(!log.contains(secret), "{secret} is in the log:\n{log}");
-    }
-    assert_eq!(gateway.stdout(), "");
 }
