@@ -9,7 +9,7 @@ use std::{
 
 use audience_gateway::{
     config::Config,
-    gateway::Gateway,
+    gateway::{Gateway, Reload},
     probe::{self, Report, Target, Written},
     simulator::{self, Simulator},
     upstream::{client::Client, connect::Network, token},
@@ -17,7 +17,7 @@ use audience_gateway::{
 use tokio::{
     net::TcpListener,
     runtime::Builder,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     task::JoinSet,
 };
@@ -123,7 +123,9 @@ pub(crate) fn serve(config: Config) -> Result<(), Failure> {
     logging::start(&config.log);
     block_on(async {
         let stop = stop_signal()?;
-        run(config, stopped(stop), |_, _| ()).await
+        // Heard from the beginning: it would end a process that does not listen for it.
+        let hangups = listen_for(SignalKind::hangup())?;
+        run(config, stopped(stop), Some(hangups), |_, _| ()).await
     })
 }
 
@@ -148,7 +150,7 @@ pub(crate) fn demo() -> Result<(), Failure> {
         let simulator = Simulator::new(simulator::Config::default());
         let what_to_try = what_to_try(&simulator);
         let simulating = simulator.serve(upstream, std::future::pending());
-        let serving = run(config, stopped(stop), move |_, _| print(&what_to_try));
+        let serving = run(config, stopped(stop), None, move |_, _| print(&what_to_try));
         tokio::select! {
             // It goes on for as long as the gateway does.
             () = simulating => Ok(()),
@@ -160,6 +162,7 @@ pub(crate) fn demo() -> Result<(), Failure> {
 async fn run(
     config: Config,
     stop: impl Future<Output = ()>,
+    hangups: Option<Signal>,
     ready: impl FnOnce(SocketAddr, SocketAddr),
 ) -> Result<(), Failure> {
     let network = Network::new(&config.upstream).map_err(Failure::Usage)?;
@@ -169,8 +172,26 @@ async fn run(
     let (listen, admin_listen) = (local(&callers)?, local(&operators)?);
     info!(%listen, %admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");
     ready(listen, admin_listen);
-    gateway.serve(callers, operators, stop).await;
+    let reload = gateway.reload();
+    tokio::select! {
+        // Until it is told to stop.
+        () = gateway.serve(callers, operators, stop) => {}
+        // Never ends: every hangup is one more reading.
+        () = read_again(hangups, reload) => {}
+    }
     Ok(())
+}
+
+/// Reads certificates and tokens again whenever the process is told to.
+async fn read_again(hangups: Option<Signal>, reload: Reload) {
+    if let Some(mut hangups) = hangups {
+        while hangups.recv().await.is_some() {
+            let reload = reload.clone();
+            // A panic in it has been printed by the hook, and changes nothing.
+            let _read = tokio::task::spawn_blocking(move || reload.now()).await;
+        }
+    }
+    std::future::pending().await
 }
 
 fn what_to_try(simulator: &Simulator) -> String {
@@ -223,9 +244,8 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, Failure> {
 
 /// Becomes true on the first SIGTERM or Ctrl-C.
 fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
-    let failed = |error| Failure::Run(format!("cannot listen for signals: {error}"));
-    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = listen_for(SignalKind::terminate())?;
+    let mut interrupt = listen_for(SignalKind::interrupt())?;
     let (told, stop) = watch::channel(false);
     #[expect(clippy::disallowed_methods, reason = "it lives as long as the process and owns nothing")]
     let _listening = tokio::spawn(async move {
@@ -236,6 +256,10 @@ fn stop_signal() -> Result<watch::Receiver<bool>, Failure> {
         let _gone = told.send(true);
     });
     Ok(stop)
+}
+
+fn listen_for(kind: SignalKind) -> Result<Signal, Failure> {
+    signal(kind).map_err(|error| Failure::Run(format!("cannot listen for signals: {error}")))
 }
 
 async fn stopped(mut stop: watch::Receiver<bool>) {

@@ -5,6 +5,8 @@
 //!                                                             └▶ passthrough ────────────────────────────▶ upstream
 //! ```
 
+mod reload;
+
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
@@ -34,6 +36,8 @@ use crate::{
     warmup::{self, Warmup},
 };
 
+pub use self::reload::Reload;
+
 /// A response on its way to a caller: in one piece, or streamed.
 pub type ResponseBody = Either<Full<Bytes>, passthrough::Body>;
 
@@ -58,7 +62,7 @@ pub struct Gateway {
 struct Edge {
     router: Router,
     /// Who may call; without it anybody who can connect.
-    clients: Option<Clients>,
+    clients: Option<Arc<Clients>>,
     lookups: Vec<(Lookup, RouteMetrics)>,
     passthrough: Passthrough,
     passed: RouteMetrics,
@@ -119,9 +123,10 @@ impl Gateway {
         let passthrough =
             Passthrough::new(&config.passthrough, (client.clone(), timeouts), metrics.passthrough(), cached);
         let readiness = Arc::new(Readiness::default());
-        let server = Server::new(config.server.limits.clone());
+        let tls = config.server.tls.as_ref().map(|tls| tls.tls.clone());
+        let server = Server::new(config.server.limits.clone()).with_tls(tls);
         let clients = config.clients.as_ref();
-        let clients = clients.map(|clients| Clients::new(clients, metrics.clients(), clock::now()));
+        let clients = clients.map(|clients| Arc::new(Clients::new(clients, metrics.clients(), clock::now())));
         let edge = Edge {
             router,
             clients,
@@ -142,6 +147,13 @@ impl Gateway {
             started: clock::now(),
         };
         Ok(Self { edge: Arc::new(edge), admin: Arc::new(admin), readiness, server, client, warmup, config })
+    }
+
+    /// What may be read again while it serves.
+    #[must_use]
+    pub fn reload(&self) -> Reload {
+        let tokens_file = self.config.clients.as_ref().map(|clients| clients.tokens_file.clone());
+        Reload { tls: self.config.server.tls.clone(), clients: tokens_file.zip(self.edge.clients.clone()) }
     }
 
     /// Serves until `shutdown` resolves and every caller has been answered, or the grace period is over.
@@ -258,7 +270,7 @@ impl Edge {
         if let Some(clients) = &self.clients {
             return clients.admit(request.headers_mut());
         }
-        let peer = request.extensions().get::<Peer>().and_then(|Peer(address)| *address);
+        let peer = request.extensions().get::<Peer>().and_then(|peer| peer.address);
         Ok(peer.map_or(Client::Unknown, |address| Client::Peer(address.ip())))
     }
 }

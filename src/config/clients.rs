@@ -61,7 +61,7 @@ fn tokens(section: &mut Section<'_>, path: &Path) -> Option<Tokens> {
 /// With a credential of its own, the gateway answers whoever can connect, unless clients are known: that must be meant.
 pub(super) fn check_reach(root: &mut Section<'_>, listen: SocketAddr, mode: &Mode, is_meant: bool) {
     if matches!(mode, Mode::Managed(_)) && !listen.ip().is_loopback() && !is_meant && root.is_sound("server") {
-        let sentence = r#"must be a loopback address with mode = "managed": whoever can connect reads every customer; give clients.tokens_file or, to allow that on purpose, set clients.allow_anonymous = true"#;
+        let sentence = r#"must be a loopback address with mode = "managed": whoever can connect reads every customer; give clients.tokens_file or server.tls.client_ca or, to allow that on purpose, set clients.allow_anonymous = true"#;
         root.problem("server.listen", sentence);
     }
 }

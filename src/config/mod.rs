@@ -17,6 +17,7 @@ mod problems;
 mod reader;
 mod resolved;
 mod sections;
+mod tls;
 mod url;
 mod value;
 mod warmup;
@@ -71,6 +72,8 @@ pub struct Server {
     pub shutdown_grace: Duration,
     /// The limits of each listener.
     pub limits: server::Config,
+    /// TLS for callers; without it they speak plain HTTP. Operators always do.
+    pub tls: Option<server::tls::Config>,
 }
 
 /// One lookup path.

@@ -5,7 +5,7 @@ use super::{
     Config,
     value::{format_duration, format_size},
 };
-use crate::{dispatch::Share, shape::List, upstream::credentials::Mode};
+use crate::{dispatch::Share, server, shape::List, upstream::credentials::Mode};
 
 /// Keys whose value is never printed.
 const SECRETS: &[&str] = &["instance_secret"];
@@ -48,6 +48,14 @@ impl Config {
         text.key("header_timeout", format_duration(self.server.limits.header_timeout));
         text.key("idle_timeout", format_duration(self.server.limits.idle_timeout));
         text.key("shutdown_grace", format_duration(self.server.shutdown_grace));
+        if let Some(server::tls::Config { files, .. }) = &self.server.tls {
+            text.header("[server.tls]");
+            text.key("cert", files.cert.display().to_string());
+            text.key("key", files.key.display().to_string());
+            if let Some(path) = &files.client_ca {
+                text.key("client_ca", path.display().to_string());
+            }
+        }
     }
 
     fn write_upstream(&self, text: &mut Text) {

@@ -10,7 +10,7 @@ use tracing::level_filters::LevelFilter;
 use super::{
     Config, Log, LogFormat, Lookup, Server, clients, credentials, invalidate, limits, lookups,
     reader::Section,
-    url,
+    tls, url,
     value::{address, choice, count, duration, flag, share, size, string},
     warmup,
 };
@@ -53,7 +53,11 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let upstream = root.section("upstream", upstream);
     let (allow_anonymous, clients) =
         root.section("clients", |section| clients::clients(section, &upstream.credentials));
-    let is_meant = allow_anonymous || clients.is_some() || !root.is_sound("clients.tokens_file");
+    let has_mutual_tls = server.tls.as_ref().is_some_and(|tls| tls.files.client_ca.is_some());
+    let is_meant = allow_anonymous
+        || clients.is_some()
+        || has_mutual_tls
+        || !["clients.tokens_file", "server.tls.client_ca"].iter().all(|key| root.is_sound(key));
     clients::check_reach(root, server.listen, &upstream.credentials, is_meant);
     let mut lookups = lookups::lookups(root, upstream.base_url.path());
     let (cache, idle_refresh) = root.section("cache", cache);
@@ -88,6 +92,7 @@ fn listeners(section: &mut Section<'_>) -> Server {
             header_timeout: section.take("header_timeout", seconds(10), duration(TIMEOUT)),
             idle_timeout: section.take("idle_timeout", seconds(75), duration(TIMEOUT)),
         },
+        tls: section.section("tls", tls::tls),
     }
 }
 

@@ -33,9 +33,6 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// How callers reach the gateway: the server speaks no TLS.
-const PROTO: &str = "http";
-
 /// Whether a body is framed by its length, by chunks or by nothing: no other coding was taken off it, so it could not be
 /// passed on as what it is.
 pub(super) fn is_plainly_framed(headers: &HeaderMap) -> bool {
@@ -50,7 +47,7 @@ pub(super) fn is_plainly_framed(headers: &HeaderMap) -> bool {
 /// Makes a caller's request one of the gateway's own; `length` is its body's, where that is known.
 pub(super) fn for_upstream(parts: &mut request::Parts, length: Option<u64>) {
     let host = host(parts);
-    let peer = parts.extensions.get().copied().unwrap_or(Peer(None));
+    let peer = parts.extensions.get().copied().unwrap_or_default();
     let headers = &mut parts.headers;
     let trailers = tokens(headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
     remove_hop_by_hop(headers);
@@ -115,8 +112,9 @@ fn via(received: Version) -> HeaderValue {
     })
 }
 
-fn append_origin(headers: &mut HeaderMap, Peer(peer): Peer, host: Option<&HeaderValue>) {
-    let address = peer.map(|peer| peer.ip().to_canonical());
+fn append_origin(headers: &mut HeaderMap, peer: Peer, host: Option<&HeaderValue>) {
+    let address = peer.address.map(|address| address.ip().to_canonical());
+    let proto = if peer.is_secure { "https" } else { "http" };
     let mut forwarded = match address {
         Some(address) if address.is_ipv6() => format!(r#"for="[{address}]""#),
         Some(address) => format!("for={address}"),
@@ -133,8 +131,8 @@ fn append_origin(headers: &mut HeaderMap, Peer(peer): Peer, host: Option<&Header
             forwarded.push_str(&format!(r#";host="{host}""#));
         }
     }
-    append(headers, &X_FORWARDED_PROTO, HeaderValue::from_static(PROTO));
-    forwarded.push_str(&format!(";proto={PROTO}"));
+    append(headers, &X_FORWARDED_PROTO, HeaderValue::from_static(proto));
+    forwarded.push_str(&format!(";proto={proto}"));
     if let Ok(forwarded) = HeaderValue::from_str(&forwarded) {
         append(headers, &FORWARDED, forwarded);
     }
@@ -219,7 +217,7 @@ mod tests {
             ("via", "1.0 fred"),
             ("connection", "x-forwarded-for"),
         ]);
-        parts.extensions.insert(Peer(Some("[2001:db8::1]:4711".parse().expect("an address"))));
+        parts.extensions.insert(Peer::at(Some("[2001:db8::1]:4711".parse().expect("an address"))));
         for_upstream(&mut parts, Some(0));
         // The caller may take its own claim back, and no more than that.
         assert_eq!(text(&parts.headers, "x-forwarded-for"), ["2001:db8::1"]);
@@ -231,10 +229,10 @@ mod tests {
         assert!(!parts.headers.contains_key(HOST));
 
         let mut parts = request(&[("x-forwarded-for", "10.0.0.1"), ("x-forwarded-for", "10.0.0.2")]);
-        parts.extensions.insert(Peer(Some("192.0.2.1:4711".parse().expect("an address"))));
+        parts.extensions.insert(Peer { address: "192.0.2.1:4711".parse().ok(), is_secure: true });
         for_upstream(&mut parts, Some(0));
         assert_eq!(text(&parts.headers, "x-forwarded-for"), ["10.0.0.1, 10.0.0.2, 192.0.2.1"]);
-        assert_eq!(text(&parts.headers, "forwarded"), ["for=192.0.2.1;proto=http"]);
+        assert_eq!(text(&parts.headers, "forwarded"), ["for=192.0.2.1;proto=https"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     },
     task::{Context, Poll},
 };
@@ -71,6 +71,8 @@ pub(super) struct Activity {
     broken: AtomicBool,
     /// Counts answers, and bytes taken after a stall.
     mark: AtomicU32,
+    /// Bytes that the peer took.
+    written: AtomicU64,
 }
 
 const FRESH: u8 = 0;
@@ -89,6 +91,7 @@ impl Activity {
             refused: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             mark: AtomicU32::new(0),
+            written: AtomicU64::new(0),
         })
     }
 
@@ -115,8 +118,15 @@ impl Activity {
         }
     }
 
+    /// Bytes that the peer has taken, or the kernel on its behalf.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Relaxed)
+    }
+
     /// The peer took bytes.
-    pub(super) fn taken(&self) {
+    pub(super) fn taken(&self, bytes: usize) {
+        // No increment in one step is needed: this task is the only writer.
+        self.written.store(self.written.load(Relaxed).wrapping_add(bytes as u64), Relaxed);
         if self.stalled.load(Relaxed) {
             // Stalled => whatever the exchange is in
             self.stalled.store(false, Relaxed);

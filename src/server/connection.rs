@@ -1,4 +1,4 @@
-//! One connection, from its acceptance to its close.
+//! One connection that speaks HTTP/1, from its first request to its close.
 //!
 //! hyper speaks HTTP, and gets to read only what `framing.rs` has judged. Around each of its turns this looks at four
 //! things, each for the price of a few loads: whether what came is no request, whether the server is draining, what the
@@ -22,7 +22,10 @@ use hyper::{
     service::{HttpService, service_fn},
 };
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::Instant,
+};
 use tower::{BoxError, Service, ServiceExt};
 
 use super::{
@@ -40,7 +43,7 @@ use super::{
 use crate::{clock, error::Refusal};
 
 /// The methods that some resource may take: what `OPTIONS *` asks for.
-const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+pub(super) const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
@@ -61,8 +64,8 @@ impl From<&Config> for Terms {
     }
 }
 
-/// Serves one connection until it is closed by either side.
-pub(super) async fn serve<Io, S, B>((io, peer): (Io, Peer), service: S, terms: Terms, drain: Drain)
+/// Serves a connection that was accepted at that moment until it is closed by either side.
+pub(super) async fn serve<Io, S, B>((io, peer, begun): (Io, Peer, Instant), service: S, terms: Terms, drain: Drain)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
@@ -94,8 +97,8 @@ where
         .keep_alive(terms.keep_alive)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(io), service);
-    let patience = Patience::new(terms.header_timeout, terms.idle_timeout, clock::now());
-    let alarm = Alarm::new(clock::now() + terms.header_timeout);
+    let patience = Patience::new(terms.header_timeout, terms.idle_timeout, begun);
+    let alarm = Alarm::new(begun + terms.header_timeout);
     let mut connection = Connection { http, activity, patience, alarm, drain, draining: false };
 
     match poll_fn(|cx| connection.poll(cx)).await {

@@ -50,7 +50,7 @@ impl Listener for Duplex {
 
     async fn accept(&mut self) -> io::Result<(DuplexStream, Peer)> {
         match self.accepts.recv().await {
-            Some(stream) => Ok((stream, Peer(None))),
+            Some(stream) => Ok((stream, Peer::default())),
             // Nobody can connect any more, which is no error.
             None => std::future::pending().await,
         }

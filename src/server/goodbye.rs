@@ -16,9 +16,9 @@ use tokio::{
 use tower::service_fn;
 
 use super::{
-    Peer,
-    connection::{self, Terms},
+    connection::Terms,
     drain::Drain,
+    opening::{self, Accepted},
     patience::LINGER,
     watched::{LINGER_BYTES, poll_discard},
 };
@@ -50,13 +50,13 @@ impl Goodbyes {
 /// Answers the connection's first request with 503 and closes it.
 ///
 /// The request is waited for, because a client that is answered before it asked takes that for a broken connection.
-pub(super) async fn overloaded<Io>(accepted: (Io, Peer), drain: Drain)
+pub(super) async fn overloaded<Io>(accepted: Accepted<Io>, drain: Drain)
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|_request| ready(Ok::<_, Infallible>(Refusal::Overloaded.response().map(Full::new))));
     let terms = Terms { header_timeout: HURRY, idle_timeout: HURRY, keep_alive: false };
-    connection::serve(accepted, service, terms, drain).await;
+    opening::serve(accepted, service, terms, drain).await;
 }
 
 /// Sends the refusal to a peer that is in the middle of a head, and closes the connection.

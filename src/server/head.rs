@@ -161,13 +161,13 @@ pub(super) fn trailer(line: &[u8]) -> Result<(), Fault> {
 
 /// The two fields that say how long a message is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Framing {
+pub(super) enum Framing {
     ContentLength,
     TransferEncoding,
 }
 
 /// Which of the two a name is; a fault where it only looks like one.
-fn framing(name: &[u8]) -> Result<Option<Framing>, Fault> {
+pub(super) fn framing(name: &[u8]) -> Result<Option<Framing>, Fault> {
     const NAMES: [(&[u8], &[u8], Framing); 2] = [
         (b"content-length", b"contentlength", Framing::ContentLength),
         (b"transfer-encoding", b"transferencoding", Framing::TransferEncoding),

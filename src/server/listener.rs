@@ -19,9 +19,22 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// The longest pause: a second is how long a person takes not to notice that the trouble is over.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Who is at the other end: a request extension of every request. `None` for streams that have no address.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Peer(pub Option<SocketAddr>);
+/// Who is at the other end: a request extension of every request.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Peer {
+    /// `None` for streams that have no address.
+    pub address: Option<SocketAddr>,
+    /// Whether the connection is TLS.
+    pub is_secure: bool,
+}
+
+impl Peer {
+    /// Whoever connected from there, over a connection that is plain so far.
+    #[must_use]
+    pub fn at(address: Option<SocketAddr>) -> Self {
+        Self { address, is_secure: false }
+    }
+}
 
 /// A source of connections.
 pub trait Listener: Send {
@@ -39,7 +52,7 @@ impl Listener for TcpListener {
         let (stream, address) = Self::accept(self).await?;
         // It only fails when the connection is gone already, which the first read will find out.
         let _ = stream.set_nodelay(true);
-        Ok((stream, Peer(Some(address))))
+        Ok((stream, Peer::at(Some(address))))
     }
 }
 
@@ -126,7 +139,7 @@ mod tests {
         async fn accept(&mut self) -> io::Result<(DuplexStream, Peer)> {
             match self.0.pop() {
                 Some(kind) => Err(kind.into()),
-                None => Ok((tokio::io::duplex(1).0, Peer(None))),
+                None => Ok((tokio::io::duplex(1).0, Peer::default())),
             }
         }
     }

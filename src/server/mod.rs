@@ -1,4 +1,5 @@
-//! Accepts connections and speaks HTTP/1.1 on them: limits, timeouts and graceful shutdown around any tower service.
+//! Accepts connections and speaks HTTP/1.1 and HTTP/2 on them, plain or inside TLS: limits, timeouts and graceful shutdown
+//! around any tower service.
 //!
 //! It knows nothing of lookups: it never binds, never reads configuration, never installs a signal handler.
 //!
@@ -9,6 +10,7 @@
 //!   its answer, for the close. Only a request that the service is working on may take its time: that is the service's
 //!   affair, and so is a request body that does not arrive.
 //! - **An ordinary request costs the timeouts** one reading of the clock, no allocation and no timer operation.
+//! - **HTTP/2** is spoken where TLS' ALPN chose it or a plain connection begins with its preface (`opening.rs`, `http2.rs`).
 //! - **What two servers could read in two ways is refused** (`framing.rs`, `head.rs`, `target.rs`): 400, and the connection
 //!   is closed, before hyper has seen it. Requests before it are answered; nothing after it is looked at. A body that turns
 //!   out to be broken is an error to the service that reads it.
@@ -20,29 +22,38 @@
 
 mod activity;
 mod alarm;
+#[cfg(test)]
+pub(crate) mod authority;
 mod connection;
 mod drain;
 pub mod duplex;
 mod framing;
 mod goodbye;
 mod head;
+mod http2;
 mod judged;
 mod listener;
+mod opening;
 mod patience;
+mod quiet;
 mod stats;
+mod stream;
 mod target;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 mod watched;
+mod wire;
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use tokio::task::{JoinError, JoinSet};
 use tower::{BoxError, Service};
 
-use self::{connection::Terms, drain::Drain, goodbye::Goodbyes, listener::Acceptor};
+use self::{connection::Terms, drain::Drain, goodbye::Goodbyes, listener::Acceptor, opening::Accepted, tls::Tls};
 pub use self::{
     listener::{Listener, Peer},
     stats::Stats,
@@ -70,7 +81,7 @@ where
         + Clone
         + Send
         + 'static,
-    B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+    B: Body<Data: From<Bytes> + Send, Error: Into<BoxError>> + Send + Unpin + 'static,
 {
     Server::new(config).serve(listener, service, shutdown).await;
 }
@@ -79,6 +90,7 @@ where
 #[derive(Clone, Debug)]
 pub struct Server {
     config: Config,
+    tls: Option<Tls>,
     stats: Arc<Stats>,
     goodbyes: Goodbyes,
 }
@@ -87,7 +99,13 @@ impl Server {
     /// A server that has no connection yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, stats: Arc::default(), goodbyes: Goodbyes::new() }
+        Self { config, tls: None, stats: Arc::default(), goodbyes: Goodbyes::new() }
+    }
+
+    /// The same server, which speaks TLS only.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// The counters, to be read at any time.
@@ -104,7 +122,7 @@ impl Server {
             + Clone
             + Send
             + 'static,
-        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+        B: Body<Data: From<Bytes> + Send, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let (begin_drain, drain) = drain::signal();
         let mut acceptor = Acceptor::new(listener);
@@ -139,17 +157,18 @@ impl Server {
             + Clone
             + Send
             + 'static,
-        B: Body<Data: Send, Error: Into<BoxError>> + Send + Unpin + 'static,
+        B: Body<Data: From<Bytes> + Send, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
+        let accepted = Accepted { io, peer, tls: self.tls.clone() };
         if let Some(open) = self.stats.admit(self.config.max_connections) {
             let terms = Terms::from(&self.config);
             connections.spawn(async move {
-                connection::serve((io, peer), service, terms, drain).await;
+                opening::serve(accepted, service, terms, drain).await;
                 drop(open);
             });
         } else if let Some(turn) = self.goodbyes.turn() {
             connections.spawn(async move {
-                goodbye::overloaded((io, peer), drain).await;
+                goodbye::overloaded(accepted, drain).await;
                 drop(turn);
             });
         }

@@ -40,7 +40,7 @@ impl<Io> Watched<Io> {
     /// Tells what became of an attempt to write.
     fn note(&self, outcome: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         match &outcome {
-            Poll::Ready(_) => self.activity.taken(),
+            Poll::Ready(outcome) => self.activity.taken(*outcome.as_ref().unwrap_or(&0)),
             Poll::Pending => self.activity.stall(),
         }
         outcome
