@@ -191,7 +191,7 @@ async fn read_again(hangups: Option<Signal>, reload: Reload) {
             let _read = tokio::task::spawn_blocking(move || reload.now()).await;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn what_to_try(simulator: &Simulator) -> String {

@@ -70,6 +70,8 @@ where
         service_fn(move |request| stream::answer((request, peer), service.clone(), turns.begin()))
     };
     let activity = Activity::new();
+    // Unlike HTTP/1, it ends when both sides know that it does: nothing is lost by not waiting for the peer's close.
+    activity.part();
     let streams = Streams::default();
     let http = http2::Builder::new(streams.clone())
         .timer(TokioTimer::new())

@@ -122,9 +122,9 @@ impl<B: Body<Data: From<Bytes>> + Unpin> Body for Sent<B> {
         };
         // hyper comes back for more when the peer has taken what there was.
         if polled.is_pending() {
-            this.turn.is_ours()
+            this.turn.is_ours();
         } else {
-            this.turn.is_the_peers()
+            this.turn.is_the_peers();
         }
         polled
     }

@@ -8,6 +8,9 @@ mod harness;
 
 // The program in a process of its own.
 mod program;
+// Certificates, and who signs them.
+#[path = "../../src/server/authority.rs"]
+mod authority;
 
 // A lookup's answer: bytes, order, scope, headers.
 mod lookup;
@@ -57,6 +60,8 @@ mod probe;
 mod shutdown;
 // The program as a process, over real sockets.
 mod process;
+// The program over TLS and HTTP/2.
+mod tls;
 // Nothing personal in what the program writes.
 mod privacy;
 // What the house looks like: imports go down, lists in the README mirror the code.

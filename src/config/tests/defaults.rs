@@ -7,10 +7,12 @@ use tracing::level_filters::LevelFilter;
 
 use super::{
     super::{LogFormat, Lookup, file::Written, not_built::NOT_BUILT, reader::Reader, sections, value::format_duration},
+    tls::tls,
     *,
 };
 use crate::{
-    cache, dispatch, lookup, passthrough, server,
+    cache, dispatch, lookup, passthrough,
+    server::{self, authority::Authority},
     shape::{FieldPath, Shape, TAG_BATCHLIST},
     upstream::{self, credentials::Mode},
     warmup,
@@ -168,6 +170,7 @@ fn the_resolved_text_shows_every_known_key() {
     let file = tokens_file(CRM);
     let clients = format!("[clients]\ntokens_file = {}\nrequests_per_second = 1", quoted(&file));
     let mut shown = leaves_of(&config.to_toml());
+    shown.extend(leaves_of(&accepted(&tls(&Authority::new("a"), true), &[]).to_toml()));
     shown.extend(leaves_of(&accepted(&clients, &[]).to_toml()));
     shown.extend(leaves_of(&managed.to_toml()));
     // Where a secret came from is not shown, like the secret.
@@ -179,6 +182,8 @@ fn the_resolved_text_shows_every_known_key() {
 #[test]
 fn the_resolved_text_reads_back_to_the_same_configuration() {
     let file = tokens_file(CRM);
+    let authority = Authority::new("a");
+    let tls = tls(&authority, false);
     let clients =
         format!("[clients]\ntokens_file = {}\nheader = \"X-Client\"\nrequests_per_second = 0.1\n", quoted(&file));
     let everything_else = r#"
@@ -220,7 +225,7 @@ fn the_resolved_text_reads_back_to_the_same_configuration() {
         key = [{ list = "odd \"list\"", type = "int64", record = ["a", "b[].c"], unique = true }]
     "#;
     let env = [("GATEWAY_UPSTREAM__CA_FILE", "a\\b \"c\".pem"), ("GATEWAY_UPSTREAM__BASE_URL", "http://[::1]:81")];
-    for config in [accepted("", &[]), accepted(everything_else, &env), accepted(&clients, &[])] {
+    for config in [accepted("", &[]), accepted(everything_else, &env), accepted(&clients, &[]), accepted(&tls, &[])] {
         let text = config.to_toml();
         assert_eq!(Config::parse(&text, pairs(&[])).as_ref(), Ok(&config), "{text}");
     }

@@ -3,6 +3,7 @@
 mod defaults;
 mod overrides;
 mod refusals;
+mod tls;
 
 use std::io::Write as _;
 

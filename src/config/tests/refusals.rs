@@ -353,8 +353,8 @@ fn every_bad_line_of_a_file_of_tokens_is_a_problem_that_quotes_nothing() {
 #[test]
 fn what_is_not_built_yet_is_refused_one_problem_for_each() {
     let text = r#"
-        [server]
-        tls = { cert = "a", key = "b" }
+        [cache]
+        compression = "zstd"
         [store]
         path = "a"
         [[replicas]]
@@ -362,14 +362,14 @@ fn what_is_not_built_yet_is_refused_one_problem_for_each() {
         [[replicas]]
         address = "b"
     "#;
-    let env = [("GATEWAY_SERVER__TLS__CERT", "hunter2")];
+    let env = [("GATEWAY_STORE__KEY", "hunter2")];
     assert_eq!(
         refused(text, &env),
         [
-            "server.tls: TLS for callers is not built yet: leave it out",
+            "cache.compression: compression of cached records is not built yet: leave it out",
             "replicas: sharing one upstream slot between gateways is not built yet: leave it out",
             "store: keeping the cache over a restart is not built yet: leave it out",
-            "GATEWAY_SERVER__TLS__CERT: TLS for callers is not built yet: leave it out",
+            "GATEWAY_STORE__KEY: keeping the cache over a restart is not built yet: leave it out",
         ]
     );
 }

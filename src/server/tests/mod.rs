@@ -3,9 +3,11 @@
 //! The harness is a server with a service that behaves as the path tells it, and a client that speaks plain text.
 
 mod framing;
+mod http2;
 mod requests;
 mod shutdown;
 mod timeouts;
+mod tls;
 
 use std::{
     convert::Infallible,
@@ -78,7 +80,14 @@ impl Fixture {
 }
 
 fn start<L: Listener + 'static>(listener: L, max_connections: usize) -> (Arc<Stats>, oneshot::Sender<()>, JoinSet<()>) {
-    let server = Server::new(Config { max_connections, header_timeout: HEADER_TIMEOUT, idle_timeout: IDLE_TIMEOUT });
+    run(Server::new(config(max_connections)), listener)
+}
+
+fn config(max_connections: usize) -> Config {
+    Config { max_connections, header_timeout: HEADER_TIMEOUT, idle_timeout: IDLE_TIMEOUT }
+}
+
+fn run<L: Listener + 'static>(server: Server, listener: L) -> (Arc<Stats>, oneshot::Sender<()>, JoinSet<()>) {
     let stats = server.stats();
     let (stop, stopped) = oneshot::channel::<()>();
     let mut running = JoinSet::new();
