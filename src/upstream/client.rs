@@ -3,6 +3,10 @@
 //! Invariants: one request is one attempt (hyper repeats it only when it never began to be written); the whole of a
 //! lookup's answer arrives within `request_timeout` and `max_response`; the moment a request is handed to a live
 //! connection is reported, so that the pace is kept between requests and not between connection attempts.
+//!
+//! Lookups and tokens go over HTTP/2 where the upstream offers it in TLS: they are few and their answers are read at once.
+//! What is passed through goes over HTTP/1.1, a connection for each request under way: on a shared one a caller who
+//! does not read its answer would sooner or later hold up everybody's.
 
 use std::{borrow::Cow, pin::pin, sync::Arc, time::Duration};
 
@@ -40,13 +44,20 @@ pub type Body = UnsyncBoxBody<Bytes, BoxError>;
 /// connection that is just being closed.
 const POOL_IDLE: Duration = Duration::from_secs(15);
 
+/// How often an HTTP/2 connection with a request under way is asked whether it is still there: one that broke without a
+/// word would otherwise take the next request, too.
+const PING_INTERVAL: Duration = Duration::from_secs(2);
+
 /// `audience-gateway/1.2.3`.
 const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
 /// The upstream, as the dispatcher and the pass-through reach it.
 #[derive(Clone)]
 pub struct Client {
-    http: HyperClient<Connector, Body>,
+    /// For what the gateway asks itself.
+    own: HyperClient<Connector, Body>,
+    /// For what passes through.
+    passing: HyperClient<Connector, Body>,
     config: Arc<Config>,
     credentials: Arc<Credentials>,
 }
@@ -74,14 +85,23 @@ impl Client {
     /// A client that makes its connections with `dial`.
     #[must_use]
     pub fn new(config: Config, dial: Arc<dyn Dial>) -> Self {
-        let connector =
-            Connector { dial, connect_timeout: config.connect_timeout, write_timeout: config.request_timeout };
-        let http = HyperClient::builder(TokioExecutor::new())
-            .pool_idle_timeout(POOL_IDLE)
-            .pool_timer(TokioTimer::new())
-            .build(connector);
+        let client = |dial, is_shared| {
+            HyperClient::builder(TokioExecutor::new())
+                .pool_idle_timeout(POOL_IDLE)
+                .pool_timer(TokioTimer::new())
+                .timer(TokioTimer::new())
+                .http2_keep_alive_interval(PING_INTERVAL)
+                .http2_keep_alive_timeout(config.connect_timeout)
+                .build(Connector {
+                    dial,
+                    is_shared,
+                    connect_timeout: config.connect_timeout,
+                    write_timeout: config.request_timeout,
+                })
+        };
+        let (own, passing) = (client(Arc::clone(&dial), true), client(dial, false));
         let credentials = Arc::new(Credentials::new(config.credentials.clone()));
-        Self { http, config: Arc::new(config), credentials }
+        Self { own, passing, config: Arc::new(config), credentials }
     }
 
     /// Who callers are to the upstream.
@@ -90,28 +110,17 @@ impl Client {
         &self.credentials
     }
 
-    /// Sends a request as it is and returns the answer with its body still to come. `on_wire` is called once the request
-    /// is handed to a live connection.
+    /// Sends a request that passes through as it is and returns the answer with its body still to come. `on_wire` is
+    /// called once the request is handed to a live connection.
     ///
     /// # Errors
     /// When no connection can be made or it breaks before an answer.
     pub async fn send(
         &self,
-        mut request: Request<Body>,
+        request: Request<Body>,
         on_wire: impl FnOnce() + Send,
     ) -> Result<Response<Incoming>, HyperError> {
-        let mut connection = capture_connection(&mut request);
-        let connected = async { drop(connection.wait_for_connection_metadata().await) };
-        let mut sending = pin!(self.http.request(request));
-        tokio::select! {
-            biased;
-            response = &mut sending => response,
-            // Reported while the answer is still to come: the next slot counts from here.
-            () = connected => {
-                on_wire();
-                sending.await
-            }
-        }
+        send(&self.passing, request, on_wire).await
     }
 
     /// The upstream's URI for a path below the base URL, with its query.
@@ -174,7 +183,7 @@ impl Client {
         let mut request = Request::new(body.boxed_unsync());
         *request.uri_mut() = uri;
         identify(request.headers_mut(), credential);
-        let exchange = async { self.whole(self.http.request(request).await).await };
+        let exchange = async { self.whole(self.own.request(request).await).await };
         tokio::time::timeout(self.config.request_timeout, exchange).await.map_err(late)?
     }
 
@@ -193,7 +202,7 @@ impl Client {
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, crate::error::JSON);
         identify(headers, &credential);
-        self.whole(self.send(request, on_wire).await).await
+        self.whole(send(&self.own, request, on_wire).await).await
     }
 
     async fn whole(&self, response: Result<Response<Incoming>, HyperError>) -> Result<Answer, NoAnswer> {
@@ -212,6 +221,25 @@ impl Client {
             Ok(body) => Ok(Answer { status: parts.status, headers: parts.headers, body: body.to_bytes() }),
             Err(error) if error.is::<LengthLimitError>() => Err(NoAnswer::TooLarge),
             Err(_error) => Err(NoAnswer::Unavailable("the answer broke off".into())),
+        }
+    }
+}
+
+async fn send(
+    client: &HyperClient<Connector, Body>,
+    mut request: Request<Body>,
+    on_wire: impl FnOnce() + Send,
+) -> Result<Response<Incoming>, HyperError> {
+    let mut connection = capture_connection(&mut request);
+    let connected = async { drop(connection.wait_for_connection_metadata().await) };
+    let mut sending = pin!(client.request(request));
+    tokio::select! {
+        biased;
+        response = &mut sending => response,
+        // Reported while the answer is still to come: the next slot counts from here.
+        () = connected => {
+            on_wire();
+            sending.await
         }
     }
 }

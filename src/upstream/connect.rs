@@ -38,14 +38,27 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 /// A connection that is being made.
 pub type Dialing = Pin<Box<dyn Future<Output = Result<Box<dyn Io>, BoxError>> + Send>>;
 
+/// A connection that is being made, and whether HTTP/2 was agreed on.
+pub type DialingShared = Pin<Box<dyn Future<Output = Result<(Box<dyn Io>, bool), BoxError>> + Send>>;
+
 /// Makes connections to the upstream.
 pub trait Dial: Send + Sync + 'static {
-    /// Starts to make a connection to the URI's authority.
+    /// Starts to make a connection to the URI's authority, for HTTP/1.1.
     fn dial(&self, to: Uri) -> Dialing;
+
+    /// The same for requests that may share a connection: HTTP/2 may be agreed on.
+    fn dial_shared(&self, to: Uri) -> DialingShared {
+        let dialing = self.dial(to);
+        Box::pin(async move { Ok((dialing.await?, false)) })
+    }
 }
 
 /// TCP, and TLS where the scheme asks for it.
-pub struct Network(HttpsConnector<HttpConnector>);
+pub struct Network {
+    http1: HttpsConnector<HttpConnector>,
+    /// Offers HTTP/2 as well, in TLS only (ALPN).
+    any: HttpsConnector<HttpConnector>,
+}
 
 impl Network {
     /// Reads the certificate authorities and sets the connector up.
@@ -57,15 +70,25 @@ impl Network {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(config.connect_timeout));
-        let tls = tls(config)?;
-        Ok(Self(HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(tcp)))
+        let builder = || Ok::<_, String>(HttpsConnectorBuilder::new().with_tls_config(tls(config)?).https_or_http());
+        let http1 = builder()?.enable_http1().wrap_connector(tcp.clone());
+        Ok(Self { http1, any: builder()?.enable_all_versions().wrap_connector(tcp) })
     }
 }
 
 impl Dial for Network {
     fn dial(&self, to: Uri) -> Dialing {
-        let connecting = self.0.clone().call(to);
+        let connecting = self.http1.clone().call(to);
         Box::pin(async move { Ok(Box::new(TokioIo::new(connecting.await?)) as Box<dyn Io>) })
+    }
+
+    fn dial_shared(&self, to: Uri) -> DialingShared {
+        let connecting = self.any.clone().call(to);
+        Box::pin(async move {
+            let io = connecting.await?;
+            let is_http_2 = io.connected().is_negotiated_h2();
+            Ok((Box::new(TokioIo::new(io)) as Box<dyn Io>, is_http_2))
+        })
     }
 }
 
@@ -140,6 +163,8 @@ impl ServerCertVerifier for AcceptAny {
 #[derive(Clone)]
 pub(super) struct Connector {
     pub(super) dial: Arc<dyn Dial>,
+    /// Whether its requests may share a connection.
+    pub(super) is_shared: bool,
     pub(super) connect_timeout: Duration,
     /// How long the upstream may take no byte of what is written to it.
     pub(super) write_timeout: Duration,
@@ -155,11 +180,18 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let dialing = tokio::time::timeout(self.connect_timeout, self.dial.dial(to));
+        let dialing: DialingShared = if self.is_shared {
+            self.dial.dial_shared(to)
+        } else {
+            let dialing = self.dial.dial(to);
+            Box::pin(async move { Ok((dialing.await?, false)) })
+        };
+        let dialing = tokio::time::timeout(self.connect_timeout, dialing);
         let write_timeout = self.write_timeout;
         Box::pin(async move {
             let late = |_elapsed| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long");
-            Ok(Stream { io: TokioIo::new(dialing.await.map_err(late)??), write_timeout, stalled: None })
+            let (io, is_http_2) = dialing.await.map_err(late)??;
+            Ok(Stream { io: TokioIo::new(io), is_http_2, write_timeout, stalled: None })
         })
     }
 }
@@ -168,6 +200,7 @@ impl Service<Uri> for Connector {
 /// before it closes, and would otherwise hold the connection for ever.
 pub(super) struct Stream {
     io: TokioIo<Box<dyn Io>>,
+    is_http_2: bool,
     write_timeout: Duration,
     /// Runs while a write is waiting.
     stalled: Option<Pin<Box<Sleep>>>,
@@ -187,7 +220,7 @@ impl Stream {
 
 impl Connection for Stream {
     fn connected(&self) -> Connected {
-        Connected::new()
+        if self.is_http_2 { Connected::new().negotiated_h2() } else { Connected::new() }
     }
 }
 
@@ -241,7 +274,8 @@ mod tests {
     async fn a_write_that_the_upstream_does_not_take_in_time_is_an_error() {
         let (near, mut far) = tokio::io::duplex(8);
         let limit = Duration::from_secs(10);
-        let mut stream = Stream { io: TokioIo::new(Box::new(near)), write_timeout: limit, stalled: None };
+        let mut stream =
+            Stream { io: TokioIo::new(Box::new(near)), is_http_2: false, write_timeout: limit, stalled: None };
         let mut write =
             async || std::future::poll_fn(|cx| hyper::rt::Write::poll_write(Pin::new(&mut stream), cx, &[0; 8])).await;
         assert_eq!(write().await.expect("it fits"), 8);

@@ -1,10 +1,18 @@
 //! The program over TLS and HTTP/2, as its callers use it, and its certificates and tokens read again.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{
+    convert::Infallible,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use audience_gateway::server::{self, Server, tls::Files};
 use bytes::Bytes;
-use http::{Request, Version};
+use http::{Request, Response, Version};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use rustls::{
@@ -12,10 +20,13 @@ use rustls::{
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
+use tokio::{net::TcpListener, task::JoinSet};
+use tower::service_fn;
+
 use crate::{
     authority::Authority,
     harness::DETAIL,
-    program::{Desk, Program, by_id, customer, get, send, serve, simulate, until},
+    program::{Desk, Program, by_id, customer, get, lookup, send, serve, simulate, until},
 };
 
 /// Callers that trust this authority, with a connection for each request, in the highest version that both sides speak.
@@ -106,4 +117,52 @@ async fn a_gateway_that_has_nothing_to_read_again_goes_on_after_a_sighup() {
     assert_eq!(get(callers, "/echo").await.status, 200);
     gateway.signal("TERM");
     assert_eq!(gateway.exit().await.code(), Some(0));
+}
+
+/// An upstream that speaks TLS only, has customer 7, and notes in which version it was asked for what.
+async fn serve_upstream(authority: &Authority) -> (SocketAddr, Arc<Mutex<Vec<(Version, String)>>>, JoinSet<()>) {
+    let [cert, key] = authority.sign();
+    let tls = Files { cert, key, client_ca: None }.read().unwrap();
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&asked);
+    let service = service_fn(move |request: Request<Incoming>| {
+        noted.lock().unwrap().push((request.version(), request.uri().path().to_owned()));
+        async {
+            let record = r#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":[{"audienceUserId":7}]}"#;
+            Ok::<_, Infallible>(Response::new(Full::<Bytes>::from(record)))
+        }
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let minute = Duration::from_secs(60);
+    let config = server::Config { max_connections: 100, header_timeout: minute, idle_timeout: minute };
+    let mut running = JoinSet::new();
+    running.spawn(Server::new(config).with_tls(Some(tls)).serve(listener, service, std::future::pending()));
+    (address, asked, running)
+}
+
+#[tokio::test]
+async fn an_upstream_with_tls_is_asked_in_http_2_and_what_passes_through_goes_in_http_1() {
+    let (desk, authority) = (Desk::new(), Authority::new("a"));
+    let (upstream, asked, _running) = serve_upstream(&authority).await;
+    let config = format!(
+        "upstream = {{ base_url = \"https://localhost:{}/open\", ca_file = {:?} }}\n\
+         server = {{ listen = \"127.0.0.1:0\", admin_listen = \"127.0.0.1:0\" }}\n",
+        upstream.port(),
+        authority.ca()
+    );
+    let (_gateway, callers, _) = serve(&desk, &desk.write("gateway.toml", &config)).await;
+    let reply = lookup(callers, r#"{"audienceUserIdList":[7]}"#).await;
+    assert_eq!(reply.records(), [r#"{"audienceUserId":7}"#], "{}", reply.text());
+    assert_eq!(send(callers, http::Method::PUT, "/echo", "body", &[]).await.status, 200);
+    let expected = [(Version::HTTP_2, format!("/open{DETAIL}")), (Version::HTTP_11, "/open/echo".to_owned())];
+    assert_eq!(*asked.lock().unwrap(), expected);
+
+    // Nobody is believed to be the upstream whom its authority has not signed.
+    let stranger = Authority::new("b");
+    let config = config.replace(&format!("{:?}", authority.ca()), &format!("{:?}", stranger.ca()));
+    let (_gateway, callers, _) = serve(&desk, &desk.write("stranger.toml", &config)).await;
+    let reply = send(callers, http::Method::PUT, "/echo", "body", &[]).await;
+    assert_eq!((reply.status.as_u16(), reply.error_code()), (502, "UPSTREAM_UNAVAILABLE".to_owned()));
+    assert_eq!(asked.lock().unwrap().len(), expected.len());
 }
