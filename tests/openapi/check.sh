@@ -23,7 +23,7 @@ if [ ! -e "$node/whole" ]; then
     mkdir -p "$node"
     cp $here/package.json $here/package-lock.json "$node"
     # None of the packages needs its install script.
-    npm ci --prefix "$node" --ignore-scripts --no-audit --no-fund --loglevel error
+    npm ci --prefix "$node" --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel error
     touch "$node/whole"
 fi
 
