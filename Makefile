@@ -5,10 +5,10 @@ CARGO ?= cargo
 # The advisory database: the newest snapshot in the folder that lies beside the checkout, where there is one.
 ADVISORIES ?= $(lastword $(sort $(wildcard ../shared/data/rustsec-advisories-*.tgz)))
 
-.PHONY: test setup fmt clippy unit benches doc demo bench replay supply-chain
+.PHONY: test setup fmt clippy unit openapi benches doc demo bench replay supply-chain
 
 # In the order in which a mistake is found soonest: two seconds, then minutes.
-test: setup fmt clippy unit benches doc
+test: setup fmt clippy unit openapi benches doc
 
 # What the tests need of the machine, and nothing that is there already.
 setup:
@@ -22,6 +22,11 @@ clippy:
 
 unit:
 	$(CARGO) test --locked
+
+# deploy/openapi.yaml by its form, and against the program as `unit` has just built it.
+openapi:
+	$(CARGO) test --locked --no-run --quiet --test it
+	@sh tests/openapi/check.sh "$${CARGO_TARGET_DIR:-target}/debug/audience-gateway"
 
 # Compiled and run once each in the tests' own profile, not measured: the dependencies are not built again.
 benches:

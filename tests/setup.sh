@@ -1,8 +1,15 @@
 #!/bin/sh
-# Installs what the tests need of a Debian machine and is not there yet: a C compiler and linker for ring.
+# Installs what the tests need of a Debian machine and is not there yet: a C compiler and linker for ring; Python and Node
+# for the tools that check deploy/openapi.yaml.
 set -eu
-command -v cc >/dev/null 2>&1 && exit 0
+missing=""
+command -v cc >/dev/null 2>&1 || missing="$missing build-essential"
+python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3 python3-venv"
+command -v node >/dev/null 2>&1 || missing="$missing nodejs"
+command -v npm >/dev/null 2>&1 || missing="$missing npm"
+[ -n "$missing" ] || exit 0
 sudo=""
 [ "$(id -u)" = 0 ] || sudo="sudo"
 $sudo apt-get update -q
-$sudo apt-get install -q -y --no-install-recommends build-essential
+# shellcheck disable=SC2086 # a list of names
+$sudo apt-get install -q -y --no-install-recommends $missing

@@ -140,7 +140,7 @@ impl Answering<'_> {
         let tag = |n: u64| format!(r#"{{"tagId":"{n}","tagName":"标签\/{n}","groupName":"第{version}版"}}"#);
         let tags: Vec<String> = (0..index % 5).map(|n| tag(index % 90 + n)).collect();
         let id = print.id(customer.id);
-        format!(r#"{{"orgId":"{}","audienceUserId":{id},"tagList":[{}]}}"#, self.viewer.org, tags.join(","))
+        format!(r#"{{"orgId":{},"audienceUserId":{id},"tagList":[{}]}}"#, self.viewer.org_json(), tags.join(","))
     }
 
     /// The honest answer to a lookup.
@@ -190,6 +190,6 @@ impl Answering<'_> {
     pub(super) fn ids_after(&self, id: i64, size: usize) -> String {
         let ids: Vec<String> =
             self.directory.after(id).take(size).map(|index| format!("\"{}\"", customers::id_of(index))).collect();
-        format!(r#"{{"orgId":"{}","audienceUserIdList":[{}]}}"#, self.viewer.org, ids.join(","))
+        format!(r#"{{"orgId":{},"audienceUserIdList":[{}]}}"#, self.viewer.org_json(), ids.join(","))
     }
 }

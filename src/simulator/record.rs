@@ -51,6 +51,11 @@ impl Viewer {
         let lengths = format!("{}:{}:", principal.len(), company.len());
         Self { org, mark: customers::digest(&format!("{lengths}{principal}{company}{instance}")) }
     }
+
+    /// `orgId` as JSON writes it: a company is whatever was asked for.
+    pub(super) fn org_json(&self) -> String {
+        serde_json::Value::from(&*self.org).to_string()
+    }
 }
 
 /// How records are written for one viewer.
@@ -67,7 +72,7 @@ impl Print<'_> {
     pub(super) fn record(&self, customer: &Customer, version: u64, written: &[(String, String)]) -> String {
         let mut chance = fastrand::Rng::with_seed(customers::mix(self.config.seed, customer.index));
         let mut members = Members::new(chance.u8(..6) == 0, written);
-        members.add("orgId", text(&self.viewer.org));
+        members.add("orgId", self.viewer.org_json());
         members.add("createTime", text(&(1_600_000_000_000 + chance.u64(..99_999_999_999)).to_string()));
         members.add("audienceUserId", self.id(customer.id));
         wechat(&mut members, &mut chance, customer);

@@ -144,3 +144,16 @@ async fn an_echo_shows_what_arrived_and_raw_bytes_come_back() {
     assert!(clock::now() - start >= Duration::from_secs(1));
     assert_eq!(bench.get("/api/audience/getTagList").await.records().len(), 95);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_company_with_quotes_is_answered_in_json() {
+    let mut bench = Bench::unlimited(|_| {});
+    for company in [json!(r#"a"b\c"#), json!({"a": 1})] {
+        for path in [DETAIL, "/api/audience/user/tag/batchlist"] {
+            let mut body = bench.by_id(&[1]);
+            body["companyId"] = company.clone();
+            let org = bench.post(path, &body).await.json()["data"][0]["orgId"].clone();
+            assert_eq!(org, company.as_str().map_or_else(|| company.to_string(), str::to_owned));
+        }
+    }
+}
