@@ -10,8 +10,8 @@ mod reload;
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response};
-use http_body_util::{Either, Full};
+use http::{Request, Response, Version};
+use http_body_util::{BodyExt, Either, Full, Limited};
 use hyper::body::{Body, Incoming};
 use tokio::{sync::oneshot, task::JoinSet};
 use tower::{BoxError, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, service_fn};
@@ -43,6 +43,12 @@ pub type ResponseBody = Either<Full<Bytes>, passthrough::Body>;
 
 /// Connections to the admin listener: a scraper, a probe and a few people.
 const ADMIN_CONNECTIONS: usize = 64;
+
+/// Bytes of a refused body that are read for the sake of its sender.
+const SWALLOWED: usize = 64 << 10;
+
+/// For how long it is.
+const SWALLOWING: Duration = Duration::from_secs(1);
 
 /// What part of the grace period is kept for writing the last answers: waiting callers are told before it.
 const LAST_WORDS: f64 = 0.1;
@@ -253,12 +259,13 @@ impl Edge {
             Route::Lookup(position) | Route::MethodNotAllowed(position) => &self.lookups[position].1,
             Route::Unsafe(_) | Route::Passthrough(_) => &self.passed,
         };
-        let response = match (self.admit(&mut request), route) {
+        let admitted = self.admit(&mut request);
+        let response = match (admitted, route) {
             // Before anything of it is read or said: to a stranger every path is the same.
-            (Err(refusal), _) => whole(refusal.response()),
+            (Err(refusal), _) => refuse(request, &refusal).await,
             (Ok(client), Route::Lookup(position)) => whole(self.lookups[position].0.handle(request, client).await),
-            (Ok(_), Route::MethodNotAllowed(_)) => whole(Refusal::MethodNotAllowed.response()),
-            (Ok(_), Route::Unsafe(reason)) => whole(Refusal::UnsafePath(reason).response()),
+            (Ok(_), Route::MethodNotAllowed(_)) => refuse(request, &Refusal::MethodNotAllowed).await,
+            (Ok(_), Route::Unsafe(reason)) => refuse(request, &Refusal::UnsafePath(reason)).await,
             (Ok(_), Route::Passthrough(path)) => self.passthrough.handle(request, path).await.map(Either::Right),
         };
         metrics.answered(response.status(), took(began));
@@ -273,6 +280,22 @@ impl Edge {
         let peer = request.extensions().get::<Peer>().and_then(|peer| peer.address);
         Ok(peer.map_or(Client::Unknown, |address| Client::Peer(address.ip())))
     }
+}
+
+/// Refuses a request of which nothing was read.
+///
+/// An answer in HTTP/2 that comes before the end of the request makes the rest of it void (RFC 9113, section 8.1), which
+/// some clients take for a failure of the whole. A body that is there, or about to be, is read to its end first.
+async fn refuse<B>(request: Request<B>, refusal: &Refusal) -> Response<ResponseBody>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    if request.version() == Version::HTTP_2 {
+        let body = Limited::new(request.into_body(), SWALLOWED);
+        // Whether it has ended, is longer, or does not come: that was all that is done for it.
+        let _read = tokio::time::timeout(SWALLOWING, body.collect()).await;
+    }
+    whole(refusal.response())
 }
 
 fn took(began: clock::Instant) -> Duration {

@@ -7,8 +7,8 @@
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Version,
     header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
-        TRANSFER_ENCODING, UPGRADE, VIA,
+        CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, MAX_FORWARDS, PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
     },
     request, response,
 };
@@ -69,6 +69,7 @@ pub(super) fn for_upstream(parts: &mut request::Parts, length: Option<u64>) {
             headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
         }
     }
+    join_cookies(headers);
     append(headers, &VIA, via(parts.version));
     append_origin(headers, peer, host.as_ref());
 }
@@ -81,6 +82,21 @@ pub(super) fn for_caller(parts: &mut response::Parts, method: &Method) {
         parts.headers.remove(CONTENT_LENGTH);
     }
     append(&mut parts.headers, &VIA, via(parts.version));
+}
+
+/// Counts a hop of those that a request may still take (RFC 9110, section 7.6.2). Whether this is where it ends: then it
+/// must not be passed on.
+pub(super) fn is_last_hop(method: &Method, headers: &mut HeaderMap) -> bool {
+    if !matches!(*method, Method::OPTIONS | Method::TRACE) {
+        return false;
+    }
+    let Some(left) = headers.get(MAX_FORWARDS).and_then(|left| left.to_str().ok()?.parse::<u64>().ok()) else {
+        return false;
+    };
+    if let Some(left) = left.checked_sub(1) {
+        headers.insert(MAX_FORWARDS, HeaderValue::from(left));
+    }
+    left == 0
 }
 
 fn remove_hop_by_hop(headers: &mut HeaderMap) {
@@ -138,6 +154,18 @@ fn append_origin(headers: &mut HeaderMap, peer: Peer, host: Option<&HeaderValue>
     }
 }
 
+/// HTTP/2 takes cookies apart, and HTTP/1 wants them in one line (RFC 9113, section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let lines: Vec<_> = headers.get_all(COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if lines.len() > 1 {
+        let line = lines.join(&b"; "[..]);
+        if let Ok(mut line) = HeaderValue::from_bytes(&line) {
+            line.set_sensitive(true);
+            headers.insert(COOKIE, line);
+        }
+    }
+}
+
 /// Adds a member to a list, in one line: many readers look at one line only.
 fn append(headers: &mut HeaderMap, name: &HeaderName, member: HeaderValue) {
     let mut line = Vec::new();
@@ -189,7 +217,7 @@ mod tests {
         let mut left: Vec<_> = parts.headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["cookie", "forwarded", "trailer", "via", "x-forwarded-proto", "x-token"]);
-        assert_eq!(text(&parts.headers, "cookie"), ["a=1", "b=2"]);
+        assert_eq!(text(&parts.headers, "cookie"), ["a=1; b=2"]);
 
         let response = lines.iter().fold(Response::builder(), |response, (name, value)| response.header(*name, *value));
         let mut parts = response.body(()).expect("a response").into_parts().0;
@@ -197,6 +225,22 @@ mod tests {
         let mut left: Vec<_> = parts.headers.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["cookie", "trailer", "via", "x-token"]);
+    }
+
+    #[test]
+    fn hops_are_counted_where_a_request_may_say_how_many_are_left() {
+        for (method, said, is_last, left) in [
+            (Method::OPTIONS, "2", false, "1"),
+            (Method::OPTIONS, "0", true, "0"),
+            (Method::TRACE, "0", true, "0"),
+            (Method::OPTIONS, "x", false, "x"),
+            (Method::GET, "0", false, "0"),
+        ] {
+            let mut parts = request(&[("max-forwards", said)]);
+            assert_eq!(is_last_hop(&method, &mut parts.headers), is_last, "{method} {said}");
+            assert_eq!(text(&parts.headers, "max-forwards"), [left]);
+        }
+        assert!(!is_last_hop(&Method::OPTIONS, &mut HeaderMap::new()));
     }
 
     #[test]

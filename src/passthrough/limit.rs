@@ -261,8 +261,7 @@ impl Slot {
     /// status, and not held back for it.
     pub(super) fn reader<B: Body>(self: &Arc<Self>, answer: &Response<B>, other: Option<Reader>) -> Option<Reader> {
         let retry_after = client::retry_after(answer.headers());
-        let short = answer.body().size_hint().exact().map(|length| length <= HELD as u64);
-        if other.is_none() && !short.unwrap_or_else(|| is_json(answer.headers())) {
+        if other.is_none() && !may_be_envelope(answer) {
             self.answered(answer.status(), &[], retry_after);
             return None;
         }
@@ -297,6 +296,12 @@ impl Drop for Slot {
     fn drop(&mut self) {
         self.line.lock().started(self.number, None);
     }
+}
+
+/// Whether an answer is worth to be held back until it is read: it is short, or may be.
+pub(super) fn may_be_envelope<B: Body>(answer: &Response<B>) -> bool {
+    let short = answer.body().size_hint().exact().map(|length| length <= HELD as u64);
+    short.unwrap_or_else(|| is_json(answer.headers()))
 }
 
 /// Whether an answer is an envelope if it is short; a stream of JSON lines is none.

@@ -28,7 +28,11 @@ mod write;
 use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Method, Request, Response, Version, header::TRAILER, request, response};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Version,
+    header::{ALLOW, TRAILER},
+    request, response,
+};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use hyper::body::{Body as HttpBody, Incoming};
 use tower::BoxError;
@@ -52,7 +56,8 @@ use crate::{
     key::Credential,
     metrics::StatusCounters,
     route::Path,
-    upstream::client::Client,
+    server::METHODS,
+    upstream::{self, client::Client},
 };
 
 /// The body of an answer, streamed.
@@ -151,14 +156,17 @@ impl Passthrough {
         if tunnel || !self.allow.iter().any(|prefix| path.is_under(prefix)) {
             return Err(Refusal::NotFound);
         }
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         let method = parts.method.clone();
+        if headers::is_last_hop(&method, &mut parts.headers) {
+            return if method == Method::OPTIONS { Ok(options()) } else { Err(Refusal::NotFound) };
+        }
         let mut parts = self.parts_for_upstream(parts, path, &body)?;
         let slot = self.limits.slot(path).await?;
-        self.inject_token(&mut parts, path).await?;
+        let injected = self.inject_token(&mut parts, path).await?;
         let exchange = Arc::new(Exchange::new(self.timeouts, clock::now()));
         let write = self.writes.watch(&parts, path);
-        let token = self.tokens.watch(&parts, path);
+        let token = self.tokens.watch(&mut parts, path);
         let body = body.map_err(Into::into).boxed_unsync();
         let (upload, claim) = Upload::new(match &write {
             Some(write) => write.copied(body),
@@ -179,6 +187,10 @@ impl Passthrough {
             let reader = match write {
                 Some(write) => Some(Box::new(|status, body: &[u8]| write.answered(status, body)) as Reader),
                 None => token,
+            };
+            let reader = match injected {
+                Some(token) => self.injected_reader(&response, token, reader),
+                None => reader,
             };
             let reader = match &slot {
                 Some(slot) => slot.reader(&response, reader),
@@ -204,20 +216,46 @@ impl Passthrough {
         })
     }
 
-    /// Where the gateway's own token is meant to go, it takes the place of whatever the caller sent.
-    async fn inject_token(&self, parts: &mut request::Parts, path: &Path) -> Result<(), Refusal> {
-        if !self.inject_token.iter().any(|prefix| path.is_under(prefix)) {
-            return Ok(());
+    /// Where the gateway's own token is meant to go, it takes the place of whatever the caller sent; which that is.
+    async fn inject_token(&self, parts: &mut request::Parts, path: &Path) -> Result<Option<HeaderValue>, Refusal> {
+        // What a TRACE carries comes back to the caller.
+        if parts.method == Method::TRACE || !self.inject_token.iter().any(|prefix| path.is_under(prefix)) {
+            return Ok(None);
         }
         let token =
             tokio::time::timeout(self.timeouts.upstream, self.client.credentials().headers(&Credential::Gateway));
         let Ok(Ok(headers)) = token.await else {
             return Err(failed(Refusal::UpstreamUnavailable(RETRY_AFTER), "no token"));
         };
+        let token = headers.last().map(|(_, token)| token.clone());
         for (name, value) in headers {
             parts.headers.insert(name, value);
         }
-        Ok(())
+        Ok(token)
+    }
+
+    /// Who learns from an answer that the gateway's own token is not taken any more, after whom it is told to `other`.
+    fn injected_reader(
+        &self,
+        answer: &Response<Incoming>,
+        token: HeaderValue,
+        other: Option<Reader>,
+    ) -> Option<Reader> {
+        let credentials = Arc::clone(self.client.credentials());
+        if other.is_none() && !limit::may_be_envelope(answer) {
+            if answer.status() == StatusCode::UNAUTHORIZED {
+                credentials.refused_aside(&token, clock::now());
+            }
+            return None;
+        }
+        Some(Box::new(move |status, body| {
+            if upstream::is_unauthorized(status, body) {
+                credentials.refused_aside(&token, clock::now());
+            }
+            if let Some(other) = other {
+                other(status, body);
+            }
+        }))
     }
 
     fn parts_for_upstream(
@@ -265,6 +303,13 @@ fn for_caller(
         None => body.boxed_unsync(),
     };
     Some(Response::from_parts(parts, body))
+}
+
+/// The gateway's own answer to an OPTIONS that must not go further.
+fn options() -> Response<Body> {
+    let mut response = Response::new(Full::default().map_err(|never| match never {}).boxed_unsync());
+    response.headers_mut().insert(ALLOW, METHODS);
+    response
 }
 
 /// Logs why the upstream gave no answer, where that is handled.

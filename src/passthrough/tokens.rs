@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::{Uri, request};
+use http::{Uri, header::ACCEPT_ENCODING, request};
 use percent_encoding::percent_decode_str;
 
 use super::judged::Reader;
@@ -29,10 +29,11 @@ impl Tokens {
         Self { path: Path::normalise(token::PATH, "").ok(), credentials }
     }
 
-    /// Who learns from the answer, if the request is the token call.
-    pub(super) fn watch(&self, parts: &request::Parts, path: &Path) -> Option<Reader> {
+    /// Who learns from the answer, if the request is the token call. It is asked for as it is, not compressed.
+    pub(super) fn watch(&self, parts: &mut request::Parts, path: &Path) -> Option<Reader> {
         let own = self.path.as_ref().is_some_and(|own| own.canonical() == path.canonical());
         let application = own.then(|| application(&parts.uri)).flatten()?;
+        parts.headers.remove(ACCEPT_ENCODING);
         let (credentials, asked_at) = (Arc::clone(&self.credentials), clock::now());
         Some(Box::new(move |status, body| {
             if let Some(Issued { token, lifetime }) = token::read(status, body) {

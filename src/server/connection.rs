@@ -43,7 +43,7 @@ use super::{
 use crate::{clock, error::Refusal};
 
 /// The methods that some resource may take: what `OPTIONS *` asks for.
-pub(super) const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+pub const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 

@@ -53,11 +53,12 @@ use hyper::body::{Body, Incoming};
 use tokio::task::{JoinError, JoinSet};
 use tower::{BoxError, Service};
 
-use self::{connection::Terms, drain::Drain, goodbye::Goodbyes, listener::Acceptor, opening::Accepted, tls::Tls};
 pub use self::{
+    connection::METHODS,
     listener::{Listener, Peer},
     stats::Stats,
 };
+use self::{connection::Terms, drain::Drain, goodbye::Goodbyes, listener::Acceptor, opening::Accepted, tls::Tls};
 
 /// The limits of a listener.
 #[derive(Clone, PartialEq, Eq, Debug)]

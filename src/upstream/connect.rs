@@ -102,15 +102,18 @@ fn tls(config: &Config) -> Result<ClientConfig, String> {
         return Ok(builder.dangerous().with_custom_certificate_verifier(verifier).with_no_client_auth());
     }
     let mut roots = RootCertStore::empty();
+    if let Some(path) = &config.ca_file {
+        let unreadable = |error| format!("upstream.ca_file: {error}");
+        for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
+            let certificate = certificate.map_err(unreadable)?;
+            roots.add(certificate).map_err(|error| format!("upstream.ca_file: {error}"))?;
+        }
+        if roots.is_empty() {
+            return Err("upstream.ca_file: there is no certificate in it".to_owned());
+        }
+    }
     if config.base_url.scheme_str() == Some("https") {
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if let Some(path) = &config.ca_file {
-            let unreadable = |error| format!("upstream.ca_file: {error}");
-            for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
-                let certificate = certificate.map_err(unreadable)?;
-                roots.add(certificate).map_err(|error| format!("upstream.ca_file: {error}"))?;
-            }
-        }
         if roots.is_empty() {
             return Err("no certificate authority is known: install ca-certificates or set upstream.ca_file".to_owned());
         }

@@ -31,6 +31,9 @@ pub const X_TOKEN: HeaderName = HeaderName::from_static("x-token");
 /// many, further ones are identities of their own.
 const MAX_ISSUED: usize = 10_000;
 
+/// How long after a token was renewed because of what passes through it is not renewed for that again.
+const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
+
 /// What must not be seen: it prints as nothing of it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Box<str>);
@@ -122,6 +125,10 @@ struct Own {
     taken: bool,
     /// Whether the upstream has refused it.
     refused: bool,
+    /// Whether the one before it was refused, so that it is no use to renew it if it never was taken.
+    is_second: bool,
+    /// When a token was last renewed because of what passes through.
+    renewed_aside: Option<Instant>,
     /// Until when no other attempt is made, because the last one failed.
     failed_until: Option<Instant>,
 }
@@ -221,18 +228,33 @@ impl Credentials {
     }
 
     /// The upstream refused a token of the gateway's. Whether there is a newer one now, so that it is worth asking again:
-    /// one that the upstream never took is not renewed over and over.
+    /// where the upstream takes none, they are not renewed over and over.
     async fn renew(&self, token: &HeaderValue) -> bool {
         {
             let mut own = self.own();
             if own.token.as_ref().is_some_and(|current| current.value == *token) {
                 own.refused = true;
-                if !own.taken {
+                if own.is_second && !own.taken {
                     return false;
                 }
             }
         }
         self.own_token().await.is_ok_and(|newer| newer != *token)
+    }
+
+    /// The upstream refused a token of the gateway's to a request that passed through, which is not repeated; whoever comes
+    /// next has another one. What passes through may be refused for reasons that no token helps against, so that is done
+    /// once in a [while](RENEWAL_PAUSE).
+    pub fn refused_aside(&self, token: &HeaderValue, now: Instant) {
+        let mut own = self.own();
+        let is_current = own.token.as_ref().is_some_and(|current| current.value == *token);
+        let is_early = own.renewed_aside.is_some_and(|at| now < at + RENEWAL_PAUSE);
+        if is_current && !own.refused && !is_early {
+            own.refused = true;
+            own.renewed_aside = Some(now);
+            drop(own);
+            self.wanted.notify_one();
+        }
     }
 
     /// When the keeper should renew the token: now, at a time, or when it is asked to.
@@ -257,7 +279,11 @@ impl Credentials {
         {
             let mut own = self.own();
             match outcome {
-                Ok((token, renew_at)) => *own = Own { token: Some(token), renew_at: Some(renew_at), ..Own::default() },
+                Ok((token, renew_at)) => {
+                    let Own { refused: is_second, renewed_aside, .. } = *own;
+                    let (token, renew_at) = (Some(token), Some(renew_at));
+                    *own = Own { token, renew_at, is_second, renewed_aside, ..Own::default() };
+                }
                 Err(until) => own.failed_until = Some(until),
             }
         }

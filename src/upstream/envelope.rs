@@ -156,6 +156,12 @@ pub fn is_refusal(status: StatusCode, body: &[u8]) -> bool {
     }
 }
 
+/// Whether an answer says that whoever asks is not known.
+#[must_use]
+pub fn is_unauthorized(status: StatusCode, body: &[u8]) -> bool {
+    matches!(read(status, body), Reading::Unauthorized)
+}
+
 /// Whether an answer says that the upstream is asked too often.
 #[must_use]
 pub fn is_throttled(status: StatusCode, body: &[u8]) -> bool {

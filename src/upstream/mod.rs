@@ -19,7 +19,7 @@ use std::{path::PathBuf, time::Duration};
 use http::Uri;
 
 use self::credentials::Mode;
-pub use self::envelope::{DataForm, Spelling, is_refusal, is_throttled};
+pub use self::envelope::{DataForm, Spelling, is_refusal, is_throttled, is_unauthorized};
 
 /// How the upstream is reached.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::{
     client::Client,
     credentials::{Application, Credentials, Due, Mode, Token},
+    envelope,
 };
 use crate::{
     clock::{self, Instant},
@@ -60,7 +61,8 @@ pub fn read(status: StatusCode, body: &[u8]) -> Option<Issued> {
         #[serde(default)]
         expire: Option<serde_json::Value>,
     }
-    if !status.is_success() {
+    // Whatever stands beside an error was handed out to nobody.
+    if !status.is_success() || envelope::is_refusal(status, body) {
         return None;
     }
     let Answer { data: Data { org_access_token: token, expire } } = serde_json::from_slice(body).ok()?;
@@ -153,7 +155,8 @@ mod tests {
     fn an_answer_without_a_token_is_none() {
         let refused = r#"{"code":"100100","data":null,"errorCode":"100100","msg":"appid或secret错误"}"#;
         let empty = r#"{"code":"200","data":{"orgAccessToken":"","expire":7200}}"#;
-        for body in [refused, empty, "", "<html>", r#"{"data":{"orgAccessToken":"a\nb"}}"#] {
+        let beside_an_error = r#"{"code":"100100","data":{"orgAccessToken":"t","expire":7200},"errorCode":"100100"}"#;
+        for body in [refused, empty, beside_an_error, "", "<html>", r#"{"data":{"orgAccessToken":"a\nb"}}"#] {
             assert!(read(StatusCode::OK, body.as_bytes()).is_none(), "{body}");
         }
         assert!(read(StatusCode::BAD_GATEWAY, br#"{"data":{"orgAccessToken":"t"}}"#).is_none());

@@ -29,6 +29,12 @@ fn token_calls(app: &App) -> usize {
     app.simulator.arrivals().iter().filter(|arrival| arrival.call == Call::Token).count()
 }
 
+/// Has the upstream refuse the token that it was asked with last.
+fn revoke(app: &App) {
+    let token = app.simulator.arrivals().iter().rev().find_map(|arrival| arrival.token.clone());
+    app.simulator.expire_token(&token.expect("it was asked with a token"));
+}
+
 fn refused(app: &App) -> usize {
     app.upstream_lookups().iter().filter(|arrival| arrival.outcome == Outcome::Unauthorized).count()
 }
@@ -97,6 +103,60 @@ async fn a_token_that_is_revoked_costs_one_renewal_and_no_caller_an_error() {
     .await;
     assert!(replies.iter().all(|reply| reply.status == 200 && reply.records().len() == 1));
     assert_eq!((token_calls(&app), refused(&app)), (2, 1));
+    app.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_refused_before_any_lookup_was_answered_with_it_is_renewed_too() {
+    let app = managed(Duration::from_secs(7200)).config("passthrough.inject_token = [\"/echo\"]").start();
+    app.send(Method::GET, "/echo", "", &[]).await;
+    assert_eq!(token_calls(&app), 1);
+    revoke(&app);
+    let replies = all((0..40).map(|number| {
+        let (caller, body) = (app.caller(), id(number, &app));
+        async move { caller.lookup(body).await }
+    }))
+    .await;
+    assert!(replies.iter().all(|reply| reply.status == 200 && reply.records().len() == 1));
+    assert_eq!((token_calls(&app), refused(&app)), (2, 1));
+    app.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upstream_that_takes_no_token_has_its_say_and_is_not_asked_for_ever() {
+    // What it issues has expired before it can be used.
+    let app = managed(Duration::from_millis(1)).upstream(|upstream| upstream.token_expire_zero = true).start();
+    for number in 0..20 {
+        let reply = app.lookup(&id(number, &app)).await;
+        assert!(reply.text().contains("100200"), "{}", reply.text());
+        sleep(SECOND).await;
+    }
+    assert!(token_calls(&app) <= 21 && refused(&app) <= 22, "{}, {}", token_calls(&app), refused(&app));
+    app.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_that_is_refused_to_what_passes_through_is_renewed_once_for_whoever_comes_next() {
+    let app = managed(Duration::from_secs(7200)).config("passthrough.inject_token = [\"/api/audience\"]").start();
+    let tags = async || app.send(Method::GET, "/api/audience/getTagList", "", &[]).await;
+    assert!(!tags().await.json()["data"].is_null());
+    revoke(&app);
+    sleep(3 * SECOND).await;
+    assert!(tags().await.text().contains("100200"), "it is not repeated");
+    sleep(3 * SECOND).await;
+    assert!(!tags().await.json()["data"].is_null());
+    assert_eq!(token_calls(&app), 2);
+    // What is refused for another reason costs no token each time.
+    revoke(&app);
+    for _ in 0..5 {
+        sleep(3 * SECOND).await;
+        assert!(tags().await.text().contains("100200"));
+    }
+    assert_eq!(token_calls(&app), 2);
+    sleep(30 * SECOND).await;
+    tags().await;
+    sleep(3 * SECOND).await;
+    assert!(!tags().await.json()["data"].is_null());
     app.finish().await;
 }
 

@@ -109,6 +109,35 @@ async fn trailers_pass_in_both_directions() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_token_call_is_asked_for_uncompressed_because_its_answer_is_read() {
+    let (sender, mut arrived) = tokio::sync::mpsc::channel(1);
+    let fixture = Fixture::scripted(move |mut io| {
+        let sender = sender.clone();
+        async move {
+            sender.send(read_head(&mut io).await).await.expect("the test waits");
+            io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.expect("open");
+        }
+    });
+    for (path, is_kept) in [("/app/getOrgAccessToken", false), ("/app/other", true)] {
+        let head = format!("GET {path}?instanceAppid=a HTTP/1.1\r\nhost: x\r\nconnection: close");
+        fixture.ask(&format!("{head}\r\naccept-encoding: gzip\r\n\r\n")).await;
+        assert_eq!(arrived.recv().await.expect("a request").contains("accept-encoding"), is_kept, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_options_that_may_go_no_further_is_answered_here() {
+    let fixture = Fixture::new();
+    let ask = async |hops: &str| {
+        let head = "OPTIONS /echo HTTP/1.1\r\nhost: x\r\nconnection: close";
+        fixture.ask(&format!("{head}\r\nmax-forwards: {hops}\r\n\r\n")).await
+    };
+    let answer = ask("0").await;
+    assert!(status(&answer) == "200" && answer.contains("\r\nallow: GET, ") && !answer.contains("x-echo"), "{answer}");
+    assert!(ask("3").await.contains(r#"["max-forwards","2"]"#));
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_what_is_allowed_passes() {
     let allow = ["/ECHO/x/", "/bytes"].map(ToOwned::to_owned).to_vec();
     let fixture = Fixture::with(&Config { allow: allow.clone(), ..everything() }, Some(simulated()));
