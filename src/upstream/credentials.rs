@@ -9,16 +9,20 @@
 //!
 //! Nothing here prints a secret or a token.
 
+mod own;
+
 use std::{
     collections::HashMap,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use tokio::sync::{Notify, watch};
 
+pub(super) use self::own::Due;
+use self::own::Own;
 use crate::{
     clock::Instant,
     key::{self, Credential, CredentialHeaders},
@@ -30,9 +34,6 @@ pub const X_TOKEN: HeaderName = HeaderName::from_static("x-token");
 /// Tokens that are remembered to have been handed out. An application has one, renewed every two hours; beyond this
 /// many, further ones are identities of their own.
 const MAX_ISSUED: usize = 10_000;
-
-/// How long after a token was renewed because of what passes through it is not renewed for that again.
-const RENEWAL_PAUSE: Duration = Duration::from_secs(30);
 
 /// What must not be seen: it prints as nothing of it.
 #[derive(Clone, PartialEq, Eq)]
@@ -115,24 +116,6 @@ struct Issued {
     newest: HashMap<Arc<str>, Token>,
 }
 
-/// The gateway's own token.
-#[derive(Default)]
-struct Own {
-    token: Option<Token>,
-    renew_at: Option<Instant>,
-    /// Whether the token was used since it came, and whether the upstream took it.
-    used: bool,
-    taken: bool,
-    /// Whether the upstream has refused it.
-    refused: bool,
-    /// Whether the one before it was refused, so that it is no use to renew it if it never was taken.
-    is_second: bool,
-    /// When a token was last renewed because of what passes through.
-    renewed_aside: Option<Instant>,
-    /// Until when no other attempt is made, because the last one failed.
-    failed_until: Option<Instant>,
-}
-
 impl Credentials {
     /// Nobody is known yet.
     #[must_use]
@@ -195,17 +178,6 @@ impl Credentials {
         }
     }
 
-    async fn own_token(&self) -> Result<HeaderValue, NoToken> {
-        let mut attempts = self.attempts.subscribe();
-        loop {
-            if let Some(known) = self.own().usable(crate::clock::now()) {
-                return known;
-            }
-            self.wanted.notify_one();
-            attempts.changed().await.or(Err(NoToken))?;
-        }
-    }
-
     /// The upstream refused these headers. Whether there are others now for the same caller, so that it is worth asking
     /// again.
     pub(super) async fn refused(&self, who: &Credential, headers: &CredentialHeaders) -> bool {
@@ -219,107 +191,9 @@ impl Credentials {
         }
     }
 
-    /// The upstream took the gateway's token.
-    pub(super) fn taken(&self, token: &HeaderValue) {
-        let mut own = self.own();
-        if own.token.as_ref().is_some_and(|current| current.value == *token) {
-            own.taken = true;
-        }
-    }
-
-    /// The upstream refused a token of the gateway's. Whether there is a newer one now, so that it is worth asking again:
-    /// where the upstream takes none, they are not renewed over and over.
-    async fn renew(&self, token: &HeaderValue) -> bool {
-        {
-            let mut own = self.own();
-            if own.token.as_ref().is_some_and(|current| current.value == *token) {
-                own.refused = true;
-                if own.is_second && !own.taken {
-                    return false;
-                }
-            }
-        }
-        self.own_token().await.is_ok_and(|newer| newer != *token)
-    }
-
-    /// The upstream refused a token of the gateway's to a request that passed through, which is not repeated; whoever comes
-    /// next has another one. What passes through may be refused for reasons that no token helps against, so that is done
-    /// once in a [while](RENEWAL_PAUSE).
-    pub fn refused_aside(&self, token: &HeaderValue, now: Instant) {
-        let mut own = self.own();
-        let is_current = own.token.as_ref().is_some_and(|current| current.value == *token);
-        let is_early = own.renewed_aside.is_some_and(|at| now < at + RENEWAL_PAUSE);
-        if is_current && !own.refused && !is_early {
-            own.refused = true;
-            own.renewed_aside = Some(now);
-            drop(own);
-            self.wanted.notify_one();
-        }
-    }
-
-    /// When the keeper should renew the token: now, at a time, or when it is asked to.
-    pub(super) fn due(&self, now: Instant, asked: bool) -> Due {
-        let own = self.own();
-        if let Some(until) = own.failed_until.filter(|until| now < *until) {
-            return if own.token.is_some() || asked { Due::At(until) } else { Due::WhenAsked };
-        }
-        match &own.token {
-            Some(token) if !own.refused && now < token.expires_at => match own.renew_at {
-                Some(at) if own.used && now >= at => Due::Now,
-                Some(at) if now < at => Due::At(at),
-                _ => Due::WhenAsked,
-            },
-            _ if asked => Due::Now,
-            _ => Due::WhenAsked,
-        }
-    }
-
-    /// An attempt to renew the token is over: the token and when to renew it, or until when not to try again.
-    pub(super) fn attempted(&self, outcome: Result<(Token, Instant), Instant>) {
-        {
-            let mut own = self.own();
-            match outcome {
-                Ok((token, renew_at)) => {
-                    let Own { refused: is_second, renewed_aside, .. } = *own;
-                    let (token, renew_at) = (Some(token), Some(renew_at));
-                    *own = Own { token, renew_at, is_second, renewed_aside, ..Own::default() };
-                }
-                Err(until) => own.failed_until = Some(until),
-            }
-        }
-        self.attempts.send_modify(|attempts| *attempts += 1);
-    }
-
     /// Read for every lookup: readers are not in each other's way.
     fn known(&self) -> RwLockReadGuard<'_, Issued> {
         self.issued.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// For one step: never held across an `.await`.
-    fn own(&self) -> MutexGuard<'_, Own> {
-        self.own.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// When the gateway's token is to be renewed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Due {
-    /// At once.
-    Now,
-    /// Then.
-    At(Instant),
-    /// When somebody needs one.
-    WhenAsked,
-}
-
-impl Own {
-    /// The token if it is good, or that there is none to be had now; nothing when one must be waited for.
-    fn usable(&mut self, now: Instant) -> Option<Result<HeaderValue, NoToken>> {
-        if let Some(token) = self.token.as_ref().filter(|token| !self.refused && now < token.expires_at) {
-            self.used = true;
-            return Some(Ok(token.value.clone()));
-        }
-        self.failed_until.is_some_and(|until| now < until).then_some(Err(NoToken))
     }
 }
 
