@@ -36,6 +36,10 @@ pub enum Refusal {
     RequestTimeout,
     /// The body is over the configured limit, in bytes.
     BodyTooLarge(usize),
+    /// The request line is over the server's limit.
+    UriTooLong,
+    /// The head is over the server's limits.
+    HeadersTooLarge,
     /// The body says that it is something other than JSON.
     UnsupportedMediaType,
     /// The queue is too long for the caller's deadline, or the client asks too often; the wait that was computed.
@@ -65,6 +69,8 @@ impl Refusal {
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UriTooLong => StatusCode::URI_TOO_LONG,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooFrequent(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamUnavailable(_) => StatusCode::BAD_GATEWAY,
@@ -83,6 +89,8 @@ impl Refusal {
             Self::MethodNotAllowed => "METHOD_NOT_ALLOWED",
             Self::RequestTimeout => "REQUEST_TIMEOUT",
             Self::BodyTooLarge(_) => "BODY_TOO_LARGE",
+            Self::UriTooLong => "URI_TOO_LONG",
+            Self::HeadersTooLarge => "HEADERS_TOO_LARGE",
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::TooFrequent(_) => "TOO_FREQUENT",
             Self::UpstreamUnavailable(_) | Self::UpstreamTimeout => "UPSTREAM_UNAVAILABLE",
@@ -104,6 +112,8 @@ impl Refusal {
             Self::MethodNotAllowed => Cow::Borrowed("this path takes a POST"),
             Self::RequestTimeout => Cow::Borrowed("the request did not arrive in time"),
             Self::BodyTooLarge(limit) => Cow::Owned(format!("the body is over the limit of {limit} bytes")),
+            Self::UriTooLong => Cow::Borrowed("the request line is over the limit of 32 KiB"),
+            Self::HeadersTooLarge => Cow::Borrowed("the headers are over the limit of 64 KiB, or of 100"),
             Self::UnsupportedMediaType => Cow::Borrowed("the body must be application/json"),
             Self::TooFrequent(_) => Cow::Borrowed(TOO_FREQUENT),
             Self::UpstreamUnavailable(_) => Cow::Borrowed("the upstream is not answering"),
@@ -166,6 +176,8 @@ mod tests {
             (Refusal::MethodNotAllowed, 405, "METHOD_NOT_ALLOWED", None),
             (Refusal::RequestTimeout, 408, "REQUEST_TIMEOUT", None),
             (Refusal::BodyTooLarge(10), 413, "BODY_TOO_LARGE", None),
+            (Refusal::UriTooLong, 414, "URI_TOO_LONG", None),
+            (Refusal::HeadersTooLarge, 431, "HEADERS_TOO_LARGE", None),
             (Refusal::UnsupportedMediaType, 415, "UNSUPPORTED_MEDIA_TYPE", None),
             (Refusal::TooFrequent(wait), 429, "TOO_FREQUENT", Some("3")),
             (Refusal::UpstreamUnavailable(wait), 502, "UPSTREAM_UNAVAILABLE", Some("3")),

@@ -30,7 +30,7 @@ use crate::{
     passthrough::{self, Passthrough},
     request::Limits,
     route::{Route, Router},
-    server::{Listener, Peer, Server},
+    server::{Demand, Listener, Peer, Server},
     shape::Shape,
     upstream::{self, connect::Dial},
     warmup::{self, Warmup},
@@ -116,7 +116,7 @@ impl Gateway {
         }
         let warmup = config.warmup.enabled.then(|| warmup(&config, &client, &admin_paths, &metrics)).flatten();
         let timeouts = passthrough::Timeouts {
-            caller: config.server.limits.header_timeout,
+            caller: Demand { grace: config.server.limits.header_timeout, min_rate: config.server.limits.min_rate },
             upstream: config.upstream.request_timeout,
         };
         let cached = passthrough::Cached {

@@ -6,7 +6,10 @@
 mod handles;
 mod labels;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use prometheus::{
     Encoder, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -56,6 +59,7 @@ pub struct QueueGauges {
 /// All metrics of the gateway.
 pub struct Metrics {
     registry: Registry,
+    scrape: Mutex<()>,
     requests: IntCounterVec,
     client_requests: ClientMetrics,
     duration: HistogramVec,
@@ -76,6 +80,7 @@ pub struct Metrics {
     purged_keys: IntCounter,
     warmup_keys: IntCounterVec,
     warmup_pages: IntCounterVec,
+    connections_ended: IntCounterVec,
     cache_entries: IntGauge,
     cache_bytes: IntGauge,
     queue_keys: IntGaugeVec,
@@ -138,6 +143,11 @@ impl Metrics {
             purged_keys: make.counter("purged_keys_total", "Cached keys that a purge forgot."),
             warmup_keys: make.counters("warmup_keys_total", "Listed keys, by what the warm-up did.", &["result"]),
             warmup_pages: make.counters("warmup_pages_total", "Pages of the id list.", &["outcome"]),
+            connections_ended: make.counters(
+                "connections_ended_total",
+                "Connections of callers that were refused or ended, and why.",
+                &["reason"],
+            ),
             cache_entries: make.gauge("cache_entries", "Keys that can be answered from the cache."),
             cache_bytes: make.gauge("cache_bytes", "Bytes of records and their overhead."),
             queue_keys: make.gauges("queue_keys", "Keys in the queue.", &["class"]),
@@ -152,6 +162,7 @@ impl Metrics {
                 "Whether the upstream answers: 0 from the third failure in a row until it does again.",
                 &["lookup"],
             ),
+            scrape: Mutex::default(),
             registry,
         }
     }
@@ -235,6 +246,16 @@ impl Metrics {
         AdminMetrics {
             events: EventOutcome::ALL.map(|outcome| self.events.with_label_values(&[outcome.as_str()])),
             purged_keys: self.purged_keys.clone(),
+        }
+    }
+
+    /// What the server has counted by now, which only grows.
+    pub fn connections_ended(&self, by_reason: &[(&str, u64)]) {
+        // One scrape at a time, so that none adds what another has added already.
+        let _scrape = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        for (reason, total) in by_reason {
+            let counter = self.connections_ended.with_label_values(&[reason]);
+            counter.inc_by(total.saturating_sub(counter.get()));
         }
     }
 

@@ -14,6 +14,7 @@ use crate::{
     dispatch::{self, Warming},
     error::JSON,
     metrics::QueueGauges,
+    server::Reason,
 };
 
 /// The media type of the Prometheus text format.
@@ -24,6 +25,8 @@ impl Admin {
         let now = clock::now();
         let queues: Vec<(String, QueueGauges)> =
             self.paths.iter().map(|path| (path.shape.path.clone(), path.dispatch.status(now).queue)).collect();
+        let ended = Reason::ALL.map(|reason| (reason.as_str(), self.server.ended(reason)));
+        self.metrics.connections_ended(&ended);
         text(StatusCode::OK, METRICS_TEXT, self.metrics.render(self.cache.keys(), self.cache.bytes(), &queues))
     }
 
@@ -36,7 +39,7 @@ impl Admin {
             "phase": self.readiness.phase().as_str(),
             "time": clock::unix_seconds(),
             "uptime_seconds": seconds(now.saturating_duration_since(self.started)),
-            "connections": { "open": self.server.open(), "refused": self.server.refused() },
+            "connections": { "open": self.server.open(), "refused": self.server.ended(Reason::Overloaded) },
             "cache": { "keys": self.cache.keys(), "bytes": self.cache.bytes(), "capacity_bytes": self.capacity },
             "warmup": {
                 "state": warming.map_or(Warming::Off, |path| path.dispatch.warming()).as_str(),

@@ -47,6 +47,7 @@ impl Config {
         text.key("max_body", format_size(bytes(self.server.max_body)));
         text.key("header_timeout", format_duration(self.server.limits.header_timeout));
         text.key("idle_timeout", format_duration(self.server.limits.idle_timeout));
+        text.key("min_rate", format_size(self.server.limits.min_rate));
         text.key("shutdown_grace", format_duration(self.server.shutdown_grace));
         if let Some(server::tls::Config { files, .. }) = &self.server.tls {
             text.header("[server.tls]");

@@ -42,6 +42,8 @@ const BODY: RangeInclusive<u64> = 1..=LARGEST;
 const CAPACITY: RangeInclusive<u64> = 0..=LARGEST;
 
 const MIB: usize = 1 << 20;
+/// Bytes per second that a caller moves at least: Kestrel's number. The slowest of modems manages five times that.
+const MIN_RATE: u64 = 240;
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -91,6 +93,7 @@ fn listeners(section: &mut Section<'_>) -> Server {
             max_connections: section.take("max_connections", 10_000, count(AT_LEAST_ONE)),
             header_timeout: section.take("header_timeout", seconds(10), duration(TIMEOUT)),
             idle_timeout: section.take("idle_timeout", seconds(75), duration(TIMEOUT)),
+            min_rate: section.take("min_rate", MIN_RATE, size(CAPACITY)),
         },
         tls: section.section("tls", tls::tls),
     }

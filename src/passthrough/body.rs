@@ -1,6 +1,8 @@
 //! A body on its way from one side to the other: frame by frame, trailers included, and never waited for too long.
 //!
-//! The time runs only while somebody wants the next frame: a reader that is not ready does not make the sender late.
+//! The time runs only while somebody wants the next frame: a reader that is not ready does not make the sender late. The
+//! upstream has its time for each frame, because its answer may be slow for a reason; a caller's body has none, so it must
+//! come at a pace in the long run.
 
 use std::{
     pin::Pin,
@@ -14,15 +16,18 @@ use tokio::time::{Sleep, sleep_until};
 use tower::BoxError;
 
 use super::{
-    exchange::{Exchange, Fault, Side},
+    exchange::{Exchange, Fault},
     upload::Claim,
 };
-use crate::clock::{self, Instant};
+use crate::{
+    clock::{self, Instant},
+    server::Allowance,
+};
 
 /// Why a body ended before its end.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
-    #[error("the next piece of the body did not come in time")]
+    #[error("the body did not come in time")]
     Stalled,
     #[error("the body broke off")]
     Off(#[source] BoxError),
@@ -31,36 +36,52 @@ enum Broken {
 /// A body that passes through.
 pub(super) struct Relayed<B> {
     body: B,
-    from: Side,
+    from: Source,
     exchange: Arc<Exchange>,
-    /// Since when the next frame is waited for, if it is.
-    waiting: Option<Instant>,
     timer: Timer,
     /// Held by an answer until its last frame: with that the request is over.
     claim: Option<Claim>,
 }
 
+/// The side that a body comes from, and what is known of its time.
+enum Source {
+    /// It is the request's body.
+    Caller(Allowance),
+    /// It is the answer's body; since when the next frame is waited for, if it is.
+    Upstream(Option<Instant>),
+}
+
 impl<B> Relayed<B> {
     /// A request's body on its way to the upstream.
     pub(super) fn request(body: B, exchange: Arc<Exchange>) -> Self {
-        Self { body, from: Side::Caller, exchange, waiting: None, timer: Timer(None), claim: None }
+        Self { body, from: Source::Caller(exchange.allowance()), exchange, timer: Timer(None), claim: None }
     }
 
     /// An answer's body on its way to the caller.
     pub(super) fn answer(body: B, exchange: Arc<Exchange>, claim: Claim) -> Self {
-        Self { body, from: Side::Upstream, exchange, waiting: None, timer: Timer(None), claim: Some(claim) }
+        Self { body, from: Source::Upstream(None), exchange, timer: Timer(None), claim: Some(claim) }
     }
 }
 
 impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Relayed<B> {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         if let Poll::Ready(next) = Pin::new(&mut self.body).poll_frame(cx) {
-            self.waiting = None;
+            match &mut self.from {
+                Source::Caller(allowance) => allowance.moved(data(&next), clock::now),
+                Source::Upstream(waiting) => *waiting = None,
+            }
             return Poll::Ready(next.map(|frame| frame.map_err(|error| Broken::Off(error.into()))));
         }
-        let now = clock::now();
-        let since = *self.waiting.get_or_insert(now);
-        ready!(self.timer.poll(cx, || self.exchange.deadline(self.from, since, clock::now())));
+        match &mut self.from {
+            Source::Caller(allowance) => {
+                let deadline = allowance.wait(clock::now);
+                ready!(self.timer.poll(cx, || deadline));
+            }
+            Source::Upstream(waiting) => {
+                let since = *waiting.get_or_insert_with(clock::now);
+                ready!(self.timer.poll(cx, || self.exchange.deadline(since, clock::now())));
+            }
+        }
         Poll::Ready(Some(Err(Broken::Stalled)))
     }
 
@@ -81,7 +102,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for Relayed<B> {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let next = self.poll_next(cx);
-        if self.from == Side::Caller {
+        if let Source::Caller(_) = self.from {
             self.report(&next);
         }
         if matches!(next, Poll::Ready(None | Some(Err(_)))) {
@@ -102,10 +123,16 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Body for Relayed<B> {
 impl<B> Drop for Relayed<B> {
     fn drop(&mut self) {
         // Whether all of it was taken or not, nobody waits for the caller any more.
-        if self.from == Side::Caller {
+        if let Source::Caller(_) = self.from {
             self.exchange.wait_for_upstream(clock::now());
         }
     }
+}
+
+/// Bytes of data in what came.
+fn data<E>(next: &Option<Result<Frame<Bytes>, E>>) -> u64 {
+    let data = next.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref());
+    data.map_or(0, |data| data.len() as u64)
 }
 
 /// A timer that is left alone while its deadline only moves away, which is nearly always.

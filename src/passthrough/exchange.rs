@@ -2,7 +2,8 @@
 //!
 //! - **The caller's turn** is while the upstream is ready for the next piece of the request body and it has not come.
 //! - **The upstream's turn** is all other time: it makes a connection, takes a piece, works on its answer, sends it.
-//! - A turn's time begins anew with every piece, so that a large body may take as long as it needs.
+//! - The upstream's time begins anew with every piece, so that a large body may take as long as it needs; the caller's is
+//!   counted in all its turns together ([`Demand`](crate::server::Demand)).
 //! - **Over** is a request whose body broke or stalled: whatever the upstream made of it is the caller's fault.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,23 +12,15 @@ use super::Timeouts;
 use crate::{
     clock::{self, Instant},
     error::Refusal,
+    server::Allowance,
 };
-
-/// The side that a body comes from.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Side {
-    /// It is the request's body.
-    Caller,
-    /// It is the answer's body.
-    Upstream,
-}
 
 /// What a caller did to its own request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Fault {
     /// Its body is not what HTTP says a body is, or ended too early.
     Broken,
-    /// The next piece of its body did not come in time.
+    /// Its body did not come in time.
     Stalled,
 }
 
@@ -92,13 +85,15 @@ impl Exchange {
         }
     }
 
-    /// When the next piece of a side's body is late, if it has been waited for since `since`.
-    pub(super) fn deadline(&self, side: Side, since: Instant, now: Instant) -> Instant {
-        match side {
-            Side::Caller => since + self.timeouts.caller,
-            // An answer that comes while the request is still on its way may wait for more of the request.
-            Side::Upstream => since.max(self.upstreams_turn(now)) + self.timeouts.upstream,
-        }
+    /// What the caller has for its body.
+    pub(super) fn allowance(&self) -> Allowance {
+        Allowance::new(self.timeouts.caller)
+    }
+
+    /// When the next piece of the answer is late, if it has been waited for since `since`.
+    pub(super) fn deadline(&self, since: Instant, now: Instant) -> Instant {
+        // An answer that comes while the request is still on its way may wait for more of the request.
+        since.max(self.upstreams_turn(now)) + self.timeouts.upstream
     }
 
     /// Resolves when the upstream has had its time.
@@ -134,12 +129,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::server::Demand;
 
     const SECOND: Duration = Duration::from_secs(1);
 
     fn exchange() -> (Exchange, Instant) {
         let now = clock::now();
-        (Exchange::new(Timeouts { caller: 60 * SECOND, upstream: 10 * SECOND }, now), now)
+        let caller = Demand { grace: 60 * SECOND, min_rate: 0 };
+        (Exchange::new(Timeouts { caller, upstream: 10 * SECOND }, now), now)
     }
 
     #[tokio::test(start_paused = true)]
@@ -147,10 +144,10 @@ mod tests {
         let (exchange, start) = exchange();
         exchange.wait_for_caller();
         let later = start + 50 * SECOND;
-        assert_eq!(exchange.deadline(Side::Upstream, start, later), later + 10 * SECOND);
-        assert_eq!(exchange.deadline(Side::Caller, start, later), start + 60 * SECOND);
+        assert_eq!(exchange.deadline(start, later), later + 10 * SECOND);
+        assert_eq!(exchange.allowance().wait(|| start), start + 60 * SECOND);
         exchange.wait_for_upstream(later);
-        assert_eq!(exchange.deadline(Side::Upstream, start, later + SECOND), later + 10 * SECOND);
+        assert_eq!(exchange.deadline(start, later + SECOND), later + 10 * SECOND);
 
         let waited = async {
             tokio::time::sleep_until(later).await;

@@ -56,7 +56,7 @@ use crate::{
     key::Credential,
     metrics::StatusCounters,
     route::Path,
-    server::METHODS,
+    server::{Demand, METHODS},
     upstream::{self, client::Client},
 };
 
@@ -84,8 +84,8 @@ pub struct Config {
 /// How long each side may keep the other one waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timeouts {
-    /// The caller, with the next piece of its body.
-    pub caller: Duration,
+    /// The caller, with its body.
+    pub caller: Demand,
     /// The upstream: to take the next piece of the body, to begin its answer, and with each next piece of that.
     pub upstream: Duration,
 }

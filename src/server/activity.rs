@@ -12,6 +12,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use http::StatusCode;
 use hyper::body::{Body, Frame, SizeHint};
 
 /// What a connection is waiting for.
@@ -31,25 +32,13 @@ pub(super) enum Stage {
     Closing,
 }
 
-impl Stage {
-    /// The name in logs.
-    pub(super) fn as_str(self) -> &'static str {
-        match self {
-            Self::Fresh => "fresh",
-            Self::Head => "head",
-            Self::Busy => "busy",
-            Self::Idle => "idle",
-            Self::Stalled => "stalled",
-            Self::Closing => "closing",
-        }
-    }
-}
-
-/// The stage, and a mark that differs whenever the same stage was entered anew.
+/// The stage, a mark that differs whenever the same stage was entered anew, and what the peer has taken by now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Progress {
     pub(super) stage: Stage,
     pub(super) mark: u32,
+    /// Bytes, since the connection was accepted.
+    pub(super) taken: u64,
 }
 
 /// One connection's activity.
@@ -69,6 +58,10 @@ pub(super) struct Activity {
     refused: AtomicBool,
     /// The body under way will never come to its end.
     broken: AtomicBool,
+    /// The body under way has not come to its end.
+    in_body: AtomicBool,
+    /// The service has given up waiting for the body under way.
+    late: AtomicBool,
     /// Counts answers, and bytes taken after a stall.
     mark: AtomicU32,
     /// Bytes that the peer took.
@@ -90,6 +83,8 @@ impl Activity {
             holding: AtomicBool::new(false),
             refused: AtomicBool::new(false),
             broken: AtomicBool::new(false),
+            in_body: AtomicBool::new(false),
+            late: AtomicBool::new(false),
             mark: AtomicU32::new(0),
             written: AtomicU64::new(0),
         })
@@ -106,7 +101,7 @@ impl Activity {
             BUSY => Stage::Busy,
             _ => Stage::Idle,
         };
-        Progress { stage, mark: self.mark.load(Relaxed) }
+        Progress { stage, mark: self.mark.load(Relaxed), taken: self.written() }
     }
 
     /// Bytes came. After a pipelined request they may be a part of the next head that nobody can tell from the body
@@ -176,6 +171,21 @@ impl Activity {
         self.broken.store(true, Relaxed);
     }
 
+    /// Whether the body under way will never come to its end.
+    pub(super) fn is_broken(&self) -> bool {
+        self.broken.load(Relaxed)
+    }
+
+    /// Whether more of the body under way is to come.
+    pub(super) fn frame(&self, in_body: bool) {
+        self.in_body.store(in_body, Relaxed);
+    }
+
+    /// Whether the service has given up waiting for a body.
+    pub(super) fn is_late(&self) -> bool {
+        self.late.load(Relaxed)
+    }
+
     /// Whether what came is no request. Everything before it has been answered: hyper reads on only when it is, and every
     /// byte of the answer is taken.
     pub(super) fn is_refused(&self) -> bool {
@@ -201,9 +211,13 @@ impl InFlight {
         Self { activity: Arc::clone(activity) }
     }
 
-    /// Whether the request's body will never come to its end, so that no request can follow.
-    pub(super) fn is_broken(&self) -> bool {
-        self.activity.broken.load(Relaxed)
+    /// Whether no request can follow an answer with this status: the request's body will never come to its end, or the
+    /// service has said that it does not wait for it any more (RFC 9110, section 15.5.9).
+    pub(super) fn is_last(&self, status: StatusCode) -> bool {
+        if status == StatusCode::REQUEST_TIMEOUT && self.activity.in_body.load(Relaxed) {
+            self.activity.late.store(true, Relaxed);
+        }
+        self.activity.is_broken() || self.activity.is_late()
     }
 }
 

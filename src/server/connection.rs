@@ -38,6 +38,7 @@ use super::{
     head::Fault,
     judged::Judged,
     patience::Patience,
+    stats::Reason,
     watched::Watched,
 };
 use crate::{clock, error::Refusal};
@@ -54,18 +55,31 @@ pub(super) struct Terms {
     pub(super) header_timeout: Duration,
     /// How long it may have nothing under way, or not read its answer.
     pub(super) idle_timeout: Duration,
+    /// Bytes of its answer per second that it must read in the long run.
+    pub(super) min_rate: u64,
     /// Whether it may send a second request.
     pub(super) keep_alive: bool,
 }
 
 impl From<&Config> for Terms {
     fn from(config: &Config) -> Self {
-        Self { header_timeout: config.header_timeout, idle_timeout: config.idle_timeout, keep_alive: true }
+        Self {
+            header_timeout: config.header_timeout,
+            idle_timeout: config.idle_timeout,
+            min_rate: config.min_rate,
+            keep_alive: true,
+        }
     }
 }
 
-/// Serves a connection that was accepted at that moment until it is closed by either side.
-pub(super) async fn serve<Io, S, B>((io, peer, begun): (Io, Peer, Instant), service: S, terms: Terms, drain: Drain)
+/// Serves a connection that was accepted at that moment until it is closed by either side; why, where that was the server's
+/// wish.
+pub(super) async fn serve<Io, S, B>(
+    (io, peer, begun): (Io, Peer, Instant),
+    service: S,
+    terms: Terms,
+    drain: Drain,
+) -> Option<Reason>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
@@ -84,7 +98,7 @@ where
         async move {
             let Some(response) = response else { return Ok::<_, S::Error>(methods(in_flight)) };
             let mut response = response.await?;
-            if in_flight.is_broken() {
+            if in_flight.is_last(response.status()) {
                 // hyper will close the connection, but does not say so.
                 response.headers_mut().insert(CONNECTION, CLOSE);
             }
@@ -97,26 +111,44 @@ where
         .keep_alive(terms.keep_alive)
         .max_buf_size(MAX_HEAD)
         .serve_connection(TokioIo::new(io), service);
-    let patience = Patience::new(terms.header_timeout, terms.idle_timeout, begun);
+    let patience = Patience::new(terms.header_timeout, terms.idle_timeout, terms.min_rate, begun);
     let alarm = Alarm::new(begun + terms.header_timeout);
     let mut connection = Connection { http, activity, patience, alarm, drain, draining: false };
 
     match poll_fn(|cx| connection.poll(cx)).await {
-        Ending::Closed(Ok(())) => {}
-        // hyper's sentence only: what it wraps may quote what a caller sent.
-        Ending::Closed(Err(error)) => tracing::debug!(%error, "a connection ended early"),
-        Ending::Expired(stage) => {
-            tracing::debug!(reason = stage.as_str(), "a connection took too long");
-            if stage == Stage::Head {
-                let (io, _) = connection.into_parts();
-                goodbye::tell(io, &Refusal::RequestTimeout).await;
+        Ending::Closed(result) => {
+            if let Err(error) = result {
+                // hyper's sentence only: what it wraps may quote what a caller sent.
+                tracing::debug!(%error, "a connection ended early");
             }
+            connection.told()
         }
+        Ending::Expired(Stage::Head) => {
+            goodbye::tell(connection.into_parts().0, &Refusal::RequestTimeout).await;
+            Some(Reason::SlowHead)
+        }
+        Ending::Expired(Stage::Fresh | Stage::Idle) => Some(Reason::Idle),
+        Ending::Expired(Stage::Stalled) => Some(Reason::SlowReader),
+        // It has had everything, perhaps with the word why there is no more.
+        Ending::Expired(Stage::Busy | Stage::Closing) => connection.told(),
         Ending::Refused => {
             let (io, fault) = connection.into_parts();
-            let reason = fault.map_or("the request is malformed", Fault::as_str);
-            tracing::debug!(reason, "a connection ended with what is no request");
-            goodbye::tell(io, &Refusal::InvalidRequest(reason.into())).await;
+            let (reason, refusal) = refusal(fault);
+            tracing::debug!(fault = %refusal.message(), "what came is no request");
+            goodbye::tell(io, &refusal).await;
+            Some(reason)
+        }
+    }
+}
+
+/// What is told to a peer whose next request is none.
+fn refusal(fault: Option<Fault>) -> (Reason, Refusal) {
+    match fault {
+        Some(Fault::TargetTooLong) => (Reason::HeadTooLarge, Refusal::UriTooLong),
+        Some(Fault::HeadTooLarge) => (Reason::HeadTooLarge, Refusal::HeadersTooLarge),
+        fault => {
+            let sentence = fault.map_or("the request is malformed", Fault::as_str);
+            (Reason::MalformedHead, Refusal::InvalidRequest(sentence.into()))
         }
     }
 }
@@ -183,6 +215,15 @@ where
     /// Whether a head has begun of which hyper has not got all that came: it would take the connection for an idle one.
     fn is_in_line(&self) -> bool {
         self.activity.is_holding() && self.activity.progress().stage == Stage::Head
+    }
+
+    /// Why the connection had to end, where the service has answered that.
+    fn told(&self) -> Option<Reason> {
+        match (self.activity.is_broken(), self.activity.is_late()) {
+            (true, _) => Some(Reason::BrokenBody),
+            (_, true) => Some(Reason::SlowBody),
+            _ => None,
+        }
     }
 
     /// The stream, and what is wrong with what came over it.

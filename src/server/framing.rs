@@ -13,9 +13,15 @@
 
 use super::head::{self, Fault, Head, Length};
 
-/// The longest head that hyper takes, and so the longest line of one. What is longer is passed on as it is: hyper refuses
-/// it with the right status.
-pub(super) const MAX_HEAD: usize = 408 << 10;
+/// The longest head in bytes, all of its lines and the empty ones around them. It is what other proxies take; and as many
+/// bytes may be held of each connection that does not finish its head. hyper takes as much.
+pub(super) const MAX_HEAD: usize = 64 << 10;
+
+/// The longest request line: four times what others take (RFC 9112, section 3, asks for 8000 bytes), and half a head.
+const MAX_REQUEST_LINE: usize = 32 << 10;
+
+/// Fields in one head: what hyper takes.
+const MAX_FIELDS: usize = 100;
 
 /// The longest line in a body: a chunk's size with its extensions, or a trailer. It is what hyper takes.
 const MAX_BODY_LINE: usize = 16 << 10;
@@ -27,8 +33,16 @@ const SIZE_DIGITS: usize = 16;
 #[derive(Debug)]
 pub(super) struct Framing {
     place: Place,
+    size: Size,
     /// How much of the line that has begun is known to have no end.
     searched: usize,
+}
+
+/// What has passed of a head.
+#[derive(Clone, Copy, Default, Debug)]
+struct Size {
+    bytes: usize,
+    fields: usize,
 }
 
 /// What comes next.
@@ -48,8 +62,6 @@ enum Place {
     ChunkEnd,
     /// A trailer, or the end of the body.
     Trailer,
-    /// Nothing that matters: hyper will refuse this head for its size.
-    Overlong,
 }
 
 /// What became of some bytes.
@@ -75,7 +87,7 @@ const START: Place = Place::Request { after_empty_line: false };
 impl Framing {
     /// At the beginning of a connection.
     pub(super) fn new() -> Self {
-        Self { place: START, searched: 0 }
+        Self { place: START, size: Size::default(), searched: 0 }
     }
 
     /// Judges bytes that begin where the last ones that passed ended. After a fault there is nothing more to judge.
@@ -97,13 +109,12 @@ impl Framing {
 
     /// Whether a body has not come to its end.
     pub(super) fn is_in_body(&self) -> bool {
-        !matches!(self.place, Place::Request { .. } | Place::Field(_) | Place::Overlong)
+        !matches!(self.place, Place::Request { .. } | Place::Field(_))
     }
 
     /// One line, or as much of a body as there is; 0 where a line has no end yet.
     fn step(&mut self, rest: &[u8]) -> Result<usize, Fault> {
         let (left, then): (u64, fn(u64) -> Place) = match self.place {
-            Place::Overlong => return Ok(rest.len()),
             Place::Body(left) => (left, |left| if left == 0 { START } else { Place::Body(left) }),
             Place::Chunk(left) => (left, |left| if left == 0 { Place::ChunkEnd } else { Place::Chunk(left) }),
             _ => return self.line(rest),
@@ -121,16 +132,24 @@ impl Framing {
         let end = self.searched + end;
         self.searched = 0;
         let line = rest[..end].strip_suffix(b"\r").ok_or(Fault::LineEnd)?;
+        self.size.bytes = self.measure(end + 1)?;
         self.place = match self.place {
             Place::Request { after_empty_line: false } if line.is_empty() => Place::Request { after_empty_line: true },
             Place::Request { .. } if line.is_empty() => return Err(Fault::LineEnd),
             Place::Request { .. } => Place::Field(Head::of(line)?),
-            Place::Field(head) if line.is_empty() => match head.end()? {
-                Length::Known(0) => START,
-                Length::Known(length) => Place::Body(length),
-                Length::Chunked => Place::ChunkSize,
-            },
+            Place::Field(head) if line.is_empty() => {
+                self.size = Size::default();
+                match head.end()? {
+                    Length::Known(0) => START,
+                    Length::Known(length) => Place::Body(length),
+                    Length::Chunked => Place::ChunkSize,
+                }
+            }
             Place::Field(mut head) => {
+                self.size.fields += 1;
+                if self.size.fields > MAX_FIELDS {
+                    return Err(Fault::HeadTooLarge);
+                }
                 head.field(line)?;
                 Place::Field(head)
             }
@@ -145,20 +164,28 @@ impl Framing {
                 head::trailer(line)?;
                 Place::Trailer
             }
-            place @ (Place::Body(_) | Place::Chunk(_) | Place::Overlong) => place,
+            place @ (Place::Body(_) | Place::Chunk(_)) => place,
         };
         Ok(end + 1)
     }
 
+    /// Whether a line, of which so much has come, makes the head too large; the bytes of the head with it.
+    fn measure(&self, line: usize) -> Result<usize, Fault> {
+        let head = self.size.bytes + line;
+        match self.place {
+            Place::Request { .. } if line > MAX_REQUEST_LINE => Err(Fault::TargetTooLong),
+            Place::Request { .. } | Place::Field(_) if head > MAX_HEAD => Err(Fault::HeadTooLarge),
+            Place::Request { .. } | Place::Field(_) => Ok(head),
+            _ => Ok(0),
+        }
+    }
+
     /// A line that has not ended, and may be wrong or too long already.
     fn unfinished(&mut self, line: &[u8]) -> Result<usize, Fault> {
+        self.measure(line.len())?;
         match self.place {
             // Whoever speaks TLS to this port should not have to wait for a line's end to be told.
             Place::Request { .. } if !matches!(line[0], b'\r' | b'!'..=b'~') => Err(Fault::RequestLine),
-            Place::Request { .. } | Place::Field(_) if line.len() >= MAX_HEAD => {
-                self.place = Place::Overlong;
-                Ok(line.len())
-            }
             Place::ChunkEnd if line != b"\r" => Err(Fault::Chunk),
             Place::ChunkSize | Place::Trailer if line.len() >= MAX_BODY_LINE => Err(Fault::Chunk),
             _ => Ok(0),
@@ -211,6 +238,11 @@ impl Framing {
 mod tests {
     use super::*;
 
+    /// A reader that stands there.
+    fn at(place: Place) -> Framing {
+        Framing { place, ..Framing::new() }
+    }
+
     /// What is cleared of bytes that come in pieces of this size, and the fault after it.
     fn judge_in_pieces(bytes: &[u8], size: usize) -> (Vec<u8>, Option<Wrong>) {
         let mut framing = Framing::new();
@@ -262,14 +294,41 @@ mod tests {
         let mut line = b"GET /".to_vec();
         assert_eq!(framing.judge(&line), Judged { cleared: 0, fault: None });
         assert_eq!(framing.searched, line.len());
-        line.resize(MAX_HEAD, b'a');
-        // It is hyper's to refuse now.
-        assert_eq!(framing.judge(&line).cleared, MAX_HEAD);
-        assert!(matches!(framing.place, Place::Overlong));
+        line.resize(MAX_REQUEST_LINE, b'a');
+        assert_eq!(framing.judge(&line), Judged { cleared: 0, fault: None });
+        line.push(b'a');
+        assert_eq!(framing.judge(&line).fault, Some(Wrong::Head(Fault::TargetTooLong)));
 
-        let mut framing = Framing { place: Place::ChunkSize, searched: 0 };
+        let mut framing = at(Place::ChunkSize);
         let line = vec![b'0'; MAX_BODY_LINE];
         assert_eq!(framing.judge(&line).fault, Some(Wrong::Body(Fault::Chunk)));
+    }
+
+    /// What a head of so many bytes and fields comes to, in pieces.
+    fn head_of(bytes: usize, fields: usize) -> (usize, Option<Wrong>) {
+        let mut head = b"GET /a HTTP/1.1\r\nHost: a\r\n".to_vec();
+        (2..fields).for_each(|_| head.extend_from_slice(b"X: 1\r\n"));
+        let filling = bytes - head.len() - "X: \r\n\r\n".len();
+        head.extend_from_slice(format!("X: {}\r\n\r\n", "x".repeat(filling)).as_bytes());
+        assert_eq!(head.len(), bytes);
+        let (passed, fault) = judge_in_pieces(&head, 1000);
+        (passed.len(), fault)
+    }
+
+    #[test]
+    fn a_head_has_a_limit_in_bytes_and_in_fields() {
+        let too_large = Some(Wrong::Head(Fault::HeadTooLarge));
+        assert_eq!(head_of(MAX_HEAD, 3), (MAX_HEAD, None));
+        assert_eq!(head_of(MAX_HEAD + 1, 3).1, too_large);
+        assert_eq!(head_of(2000, MAX_FIELDS), (2000, None));
+        assert_eq!(head_of(2000, MAX_FIELDS + 1).1, too_large);
+    }
+
+    #[test]
+    fn each_head_is_measured_by_itself() {
+        let line = "x".repeat(MAX_REQUEST_LINE - "GET / HTTP/1.1\r\n".len());
+        let heads = format!("\r\nGET /{line} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(5);
+        assert_eq!(judge_in_pieces(heads.as_bytes(), 5000), (heads.clone().into_bytes(), None));
     }
 
     #[test]
@@ -280,7 +339,7 @@ mod tests {
             (Place::ChunkEnd, "x", Some(Wrong::Body(Fault::Chunk))),
             (Place::ChunkEnd, "\r", None),
         ] {
-            let mut framing = Framing { place, searched: 0 };
+            let mut framing = at(place);
             assert_eq!(framing.judge(bytes.as_bytes()), Judged { cleared: 0, fault }, "{bytes:?}");
         }
     }

@@ -55,8 +55,9 @@ where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|_request| ready(Ok::<_, Infallible>(Refusal::Overloaded.response().map(Full::new))));
-    let terms = Terms { header_timeout: HURRY, idle_timeout: HURRY, keep_alive: false };
-    opening::serve(accepted, service, terms, drain).await;
+    let terms = Terms { header_timeout: HURRY, idle_timeout: HURRY, min_rate: 0, keep_alive: false };
+    // Whatever else it does, it has been counted.
+    let _reason = opening::serve(accepted, service, terms, drain).await;
 }
 
 /// Sends the refusal to a peer that is in the middle of a head, and closes the connection.

@@ -39,6 +39,10 @@ pub(super) enum Fault {
     Chunk,
     /// A trailer that is no field, or one that frames the message.
     Trailer,
+    /// The request line is too long.
+    TargetTooLong,
+    /// The head is too long, or has too many fields.
+    HeadTooLarge,
 }
 
 /// How a body is delimited.
@@ -75,6 +79,8 @@ impl Fault {
             Self::TwoLengths => "Content-Length and Transfer-Encoding exclude each other",
             Self::Chunk => "a chunk of the body is malformed",
             Self::Trailer => "a trailer is malformed",
+            Self::TargetTooLong => "the request line is too long",
+            Self::HeadTooLarge => "the headers are too large, or too many",
         }
     }
 }

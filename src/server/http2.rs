@@ -37,6 +37,7 @@ use super::{
     connection::Terms,
     drain::Drain,
     quiet::{Quiet, Turns},
+    stats::Reason,
     stream::{self, Sent},
     watched::Watched,
 };
@@ -54,8 +55,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(20);
 /// How long it may take to say so.
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Serves one connection until it is closed by either side.
-pub(super) async fn serve<Io, S, B>((io, peer): (Io, Peer), service: S, terms: Terms, drain: Drain)
+/// Serves one connection until it is closed by either side; why, where that was the server's wish.
+pub(super) async fn serve<Io, S, B>((io, peer): (Io, Peer), service: S, terms: Terms, drain: Drain) -> Option<Reason>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
@@ -80,15 +81,20 @@ where
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT)
         .serve_connection(TokioIo::new(Watched::new(io, Arc::clone(&activity))), service);
-    let quiet = Quiet::new(terms.idle_timeout);
+    let quiet = Quiet::new(terms.idle_timeout, terms.min_rate);
     let alarm = Alarm::new(clock::now() + terms.idle_timeout);
     let mut connection = Connection { http, activity, streams, turns, quiet, alarm, terms, drain, is_closing: false };
 
     match poll_fn(|cx| connection.poll(cx)).await {
-        Ending::Closed(Ok(())) => {}
-        // hyper's sentence only: what it wraps may quote what a caller sent.
-        Ending::Closed(Err(error)) => tracing::debug!(%error, "a connection ended early"),
-        Ending::Expired => tracing::debug!(reason = "idle", "a connection took too long"),
+        Ending::Closed(result) => {
+            if let Err(error) = result {
+                // hyper's sentence only: what it wraps may quote what a caller sent.
+                tracing::debug!(%error, "a connection ended early");
+            }
+            None
+        }
+        Ending::Expired if connection.streams.are_none() => Some(Reason::Idle),
+        Ending::Expired => Some(Reason::SlowReader),
     }
 }
 
@@ -160,11 +166,16 @@ struct Streams {
 }
 
 impl Streams {
+    /// Whether none is under way.
+    fn are_none(&self) -> bool {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     /// Forgets those that have ended; the connection's task is woken when another one does.
     fn reap(&self, cx: &mut Context<'_>) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while let Poll::Ready(Some(ended)) = tasks.poll_join_next(cx) {
-            super::report(ended);
+            super::panicked(ended);
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use std::{
     io::{self, IoSlice},
-    mem::MaybeUninit,
+    mem::{self, MaybeUninit},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -51,9 +51,10 @@ impl<Io> Judged<Io> {
     }
 
     /// Judges what was read; how much of it may pass.
-    fn judge(framing: &mut Framing, wrong: &mut Option<Wrong>, bytes: &[u8]) -> usize {
-        let judged = framing.judge(bytes);
-        *wrong = judged.fault;
+    fn judge(&mut self, bytes: &[u8]) -> usize {
+        let judged = self.framing.judge(bytes);
+        self.wrong = judged.fault;
+        self.activity.frame(self.framing.is_in_body());
         judged.cleared
     }
 
@@ -77,7 +78,7 @@ impl<Io: AsyncRead + Unpin> Judged<Io> {
         ready!(Pin::new(&mut self.io).poll_read(cx, buf))?;
         let bytes = &buf.filled()[before..];
         let is_end = bytes.is_empty();
-        let passed = Self::judge(&mut self.framing, &mut self.wrong, bytes);
+        let passed = self.judge(bytes);
         if passed < bytes.len() {
             if self.wrong.is_none() {
                 self.held.extend_from_slice(&bytes[passed..]);
@@ -94,7 +95,9 @@ impl<Io: AsyncRead + Unpin> Judged<Io> {
         let mut more = ReadBuf::uninit(&mut space);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut more))?;
         self.held.extend_from_slice(more.filled());
-        self.cleared = Self::judge(&mut self.framing, &mut self.wrong, &self.held);
+        let held = mem::take(&mut self.held);
+        self.cleared = self.judge(&held);
+        self.held = held;
         if self.wrong.is_some() {
             self.held.truncate(self.cleared);
         }

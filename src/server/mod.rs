@@ -7,8 +7,9 @@
 //!   ends every connection, and a finished one is reaped at once.
 //! - **A connection over the limit** is told 503 and closed; how many are being told at once has a limit too.
 //! - **Waiting has a limit** in every state (`patience.rs`): for a head, between requests, for a peer that does not read
-//!   its answer, for the close. Only a request that the service is working on may take its time: that is the service's
-//!   affair, and so is a request body that does not arrive.
+//!   its answer or reads it too slowly, for the close. Only a request that the service is working on may take its time:
+//!   that is the service's affair, and so is a request body that does not arrive. A service that answers 408 to one that
+//!   has not all come has its connection closed.
 //! - **An ordinary request costs the timeouts** one reading of the clock, no allocation and no timer operation.
 //! - **HTTP/2** is spoken where TLS' ALPN chose it or a plain connection begins with its preface (`opening.rs`, `http2.rs`).
 //! - **What two servers could read in two ways is refused** (`framing.rs`, `head.rs`, `target.rs`): 400, and the connection
@@ -17,11 +18,13 @@
 //! - **Draining** finishes what is under way and closes the rest at once. The grace deadline is the caller's: it drops
 //!   the future.
 //! - **A panic in the service** ends its connection, nothing else.
+//! - **Why a connection was ended** by the server is counted ([`Reason`]).
 //! - A half-closed client still gets its answer. The price: a caller that hangs up while its request is under way is
 //!   noticed only when the answer is written.
 
 mod activity;
 mod alarm;
+mod allowance;
 #[cfg(test)]
 pub(crate) mod authority;
 mod connection;
@@ -54,9 +57,10 @@ use tokio::task::{JoinError, JoinSet};
 use tower::{BoxError, Service};
 
 pub use self::{
+    allowance::{Allowance, Demand},
     connection::METHODS,
     listener::{Listener, Peer},
-    stats::Stats,
+    stats::{Reason, Stats},
 };
 use self::{connection::Terms, drain::Drain, goodbye::Goodbyes, listener::Acceptor, opening::Accepted, tls::Tls};
 
@@ -69,6 +73,8 @@ pub struct Config {
     pub header_timeout: Duration,
     /// A connection with nothing under way is closed after this, and so is one whose peer takes no byte of its answer.
     pub idle_timeout: Duration,
+    /// Bytes per second: a peer that takes less of its answer uses up `idle_timeout` too. 0: any byte renews it.
+    pub min_rate: u64,
 }
 
 /// Serves `service` on what `listener` accepts until `shutdown` resolves and every connection is gone.
@@ -135,7 +141,7 @@ impl Server {
                 // First, so that no flood of connections can hold off the end.
                 () = &mut shutdown => break,
                 // Ended connections are reaped as they end, so that the set holds live ones only.
-                Some(ended) = connections.join_next() => report(ended),
+                Some(ended) = connections.join_next() => self.report(ended),
                 // Cancelled by the others without loss: the acceptor keeps its place.
                 (io, peer) = acceptor.accept() => {
                     self.admit(&mut connections, io, peer, (service.clone(), drain.clone()));
@@ -146,7 +152,7 @@ impl Server {
         drop(acceptor);
         begin_drain.now();
         while let Some(ended) = connections.join_next().await {
-            report(ended);
+            self.report(ended);
         }
     }
 
@@ -164,7 +170,10 @@ impl Server {
         if let Some(open) = self.stats.admit(self.config.max_connections) {
             let terms = Terms::from(&self.config);
             connections.spawn(async move {
-                opening::serve(accepted, service, terms, drain).await;
+                if let Some(reason) = opening::serve(accepted, service, terms, drain).await {
+                    tracing::debug!(reason = reason.as_str(), "a connection was ended");
+                    open.end(reason);
+                }
                 drop(open);
             });
         } else if let Some(turn) = self.goodbyes.turn() {
@@ -174,11 +183,20 @@ impl Server {
             });
         }
     }
+
+    /// Counts a connection that ended by a panic.
+    fn report(&self, ended: Result<(), JoinError>) {
+        if panicked(ended) {
+            self.stats.end(Reason::Panic);
+        }
+    }
 }
 
-/// Logs a connection that ended by a panic, without the payload: it may quote what a caller sent.
-fn report(ended: Result<(), JoinError>) {
-    if ended.is_err_and(|error| error.is_panic()) {
-        tracing::error!("the service panicked; its connection is closed");
+/// Whether a task ended by a panic, which is logged without the payload: it may quote what a caller sent.
+fn panicked(ended: Result<(), JoinError>) -> bool {
+    let panicked = ended.is_err_and(|error| error.is_panic());
+    if panicked {
+        tracing::error!("the service panicked; its connection or stream is closed");
     }
+    panicked
 }

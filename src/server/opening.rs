@@ -22,6 +22,7 @@ use super::{
     connection::{self, Terms},
     drain::Drain,
     goodbye, http2,
+    stats::Reason,
     tls::{HTTP_2, Tls},
     wire::{Begun, Wire},
 };
@@ -48,13 +49,18 @@ enum Protocol {
 enum Outcome<Io> {
     Opened(Wire<Io>, Protocol),
     /// The peer is told, and the connection closed.
-    Refused(Io, Refusal),
-    /// There is nobody to be told anything.
-    Gone,
+    Refused(Io, Reason, Refusal),
+    /// There is nobody to be told anything; why, where that was the server's wish.
+    Gone(Option<Reason>),
 }
 
-/// Serves one connection until it is closed by either side.
-pub(super) async fn serve<Io, S, B>(accepted: Accepted<Io>, service: S, terms: Terms, mut drain: Drain)
+/// Serves one connection until it is closed by either side; why, where that was the server's wish.
+pub(super) async fn serve<Io, S, B>(
+    accepted: Accepted<Io>,
+    service: S,
+    terms: Terms,
+    mut drain: Drain,
+) -> Option<Reason>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
@@ -74,8 +80,11 @@ where
                 Protocol::Http2 => Box::pin(http2::serve((wire, peer), service, terms, drain)).await,
             }
         }
-        Outcome::Refused(io, refusal) => goodbye::tell(io, &refusal).await,
-        Outcome::Gone => {}
+        Outcome::Refused(io, reason, refusal) => {
+            goodbye::tell(io, &refusal).await;
+            Some(reason)
+        }
+        Outcome::Gone(reason) => reason,
     }
 }
 
@@ -90,16 +99,18 @@ where
         (Some(Ok(Ok(protocol))), None) => Outcome::Opened(Wire::Plain(io), protocol),
         // A record of TLS never begins with a letter, a method always does.
         (Some(Ok(Ok(_))), Some(_)) if io.first().first().is_some_and(u8::is_ascii_alphabetic) => {
-            Outcome::Refused(io.into_inner(), Refusal::InvalidRequest("this port speaks TLS: use https".into()))
+            let refusal = Refusal::InvalidRequest("this port speaks TLS: use https".into());
+            Outcome::Refused(io.into_inner(), Reason::MalformedHead, refusal)
         }
         (Some(Ok(Ok(_))), Some(tls)) => {
-            in_time(tls.acceptor().accept(io), deadline, drain).await.map_or(Outcome::Gone, opened)
+            in_time(tls.acceptor().accept(io), deadline, drain).await.map_or(Outcome::Gone(None), opened)
         }
         // What came is the beginning of something, but took too long to become it.
         (Some(Err(_elapsed)), _) if !io.first().is_empty() => {
-            Outcome::Refused(io.into_inner(), Refusal::RequestTimeout)
+            Outcome::Refused(io.into_inner(), Reason::SlowHead, Refusal::RequestTimeout)
         }
-        _ => Outcome::Gone,
+        (Some(Err(_elapsed)), _) => Outcome::Gone(Some(Reason::Idle)),
+        _ => Outcome::Gone(None),
     }
 }
 
@@ -141,11 +152,11 @@ fn opened<Io>(handshake: Result<io::Result<TlsStream<Begun<Io>>>, Elapsed>) -> O
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, "a TLS handshake failed");
-            Outcome::Gone
+            Outcome::Gone(Some(Reason::Handshake))
         }
         Err(_elapsed) => {
             tracing::debug!("a TLS handshake took too long");
-            Outcome::Gone
+            Outcome::Gone(Some(Reason::Handshake))
         }
     }
 }

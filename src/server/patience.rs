@@ -8,7 +8,8 @@
 //!
 //! **Idle.** With nothing under way, `idle_timeout` from the end of the last answer.
 //!
-//! **Stalled.** A peer that does not read its answer has `idle_timeout` from the last byte that it took.
+//! **Stalled.** A peer that does not read its answer has `idle_timeout`, of which it uses up only what it is waited for and
+//! buys back a part with every byte that it takes ([`Allowance`]). A service that is slow to answer costs it nothing.
 //!
 //! **Closing.** A peer that was sent everything has [`LINGER`] to close its side.
 
@@ -16,7 +17,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::activity::{Progress, Stage};
+use super::{
+    activity::{Progress, Stage},
+    allowance::{Allowance, Demand},
+};
 
 /// How long the close of a connection waits for its peer's. Closing a socket with unread bytes in it is a reset, which
 /// can destroy an answer on its way: this is one slow round trip for the answer to arrive.
@@ -27,26 +31,44 @@ pub(super) const LINGER: Duration = Duration::from_secs(2);
 pub(super) struct Patience {
     header_timeout: Duration,
     idle_timeout: Duration,
+    reading: Demand,
+    /// What the peer has left for reading its answer.
+    reader: Allowance,
     progress: Progress,
     deadline: Option<Instant>,
 }
 
 impl Patience {
-    /// The patience with a connection accepted `now`.
-    pub(super) fn new(header_timeout: Duration, idle_timeout: Duration, now: Instant) -> Self {
-        let progress = Progress { stage: Stage::Fresh, mark: 0 };
-        Self { header_timeout, idle_timeout, progress, deadline: Some(now + header_timeout) }
+    /// The patience with a connection accepted `now`, whose peer is asked to read so many bytes per second.
+    pub(super) fn new(header_timeout: Duration, idle_timeout: Duration, min_rate: u64, now: Instant) -> Self {
+        let reading = Demand { grace: idle_timeout, min_rate };
+        Self {
+            header_timeout,
+            idle_timeout,
+            reading,
+            reader: Allowance::new(reading),
+            progress: Progress { stage: Stage::Fresh, mark: 0, taken: 0 },
+            deadline: Some(now + header_timeout),
+        }
     }
 
     /// Takes note of what the connection is waiting for; answers when that has taken too long, if it ever will.
     ///
-    /// The clock is read only when a wait with a limit begins, which in an ordinary request happens once.
-    pub(super) fn observe(&mut self, progress: Progress, now: impl FnOnce() -> Instant) -> Option<Instant> {
-        if progress != self.progress {
-            let first_byte = self.progress.stage == Stage::Fresh && progress.stage == Stage::Head;
-            // The first head has been waited for since the connection was accepted.
-            if !first_byte {
-                self.deadline = self.limit(progress.stage).map(|limit| now() + limit);
+    /// The clock is read only when a wait with a limit begins, which in an ordinary request happens once, and when a
+    /// stalled peer has taken something.
+    pub(super) fn observe(&mut self, progress: Progress, now: impl Fn() -> Instant) -> Option<Instant> {
+        let (stage, before) = (progress.stage, self.progress.stage);
+        if (stage, progress.mark) != (before, self.progress.mark) {
+            self.reader.moved(progress.taken.wrapping_sub(self.progress.taken), &now);
+            self.deadline = match (before, stage) {
+                // The first head has been waited for since the connection was accepted.
+                (Stage::Fresh, Stage::Head) => self.deadline,
+                (_, Stage::Stalled) => Some(self.reader.wait(&now)),
+                (_, stage) => self.limit(stage).map(|limit| now() + limit),
+            };
+            if stage == Stage::Idle {
+                // The next answer is another one.
+                self.reader = Allowance::new(self.reading);
             }
             self.progress = progress;
         }
@@ -76,6 +98,7 @@ mod tests {
 
     const HEADER: Duration = Duration::from_secs(10);
     const IDLE: Duration = Duration::from_secs(75);
+    const RATE: u64 = 100;
 
     /// A patience, seconds since its connection was accepted, and how often it asked for them.
     struct Fixture {
@@ -87,14 +110,19 @@ mod tests {
     impl Fixture {
         fn new() -> Self {
             let accepted = crate::clock::now();
-            Self { accepted, patience: Patience::new(HEADER, IDLE, accepted), readings: Cell::new(0) }
+            Self { accepted, patience: Patience::new(HEADER, IDLE, RATE, accepted), readings: Cell::new(0) }
         }
 
         /// The deadline in seconds after this was observed at `second`.
         fn observe(&mut self, second: u64, stage: Stage, mark: u32) -> Option<u64> {
+            self.observe_taken(second, stage, mark, 0)
+        }
+
+        /// The same for a peer that has taken so many bytes by now.
+        fn observe_taken(&mut self, second: u64, stage: Stage, mark: u32, taken: u64) -> Option<u64> {
             let readings = &self.readings;
             let now = self.accepted + Duration::from_secs(second);
-            let deadline = self.patience.observe(Progress { stage, mark }, || {
+            let deadline = self.patience.observe(Progress { stage, mark, taken }, || {
                 readings.set(readings.get() + 1);
                 now
             });
@@ -129,12 +157,26 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_taken_renews_the_patience_with_a_slow_reader() {
+    fn every_byte_taken_buys_patience_with_a_slow_reader() {
         let mut fixture = Fixture::new();
         assert_eq!(fixture.observe(1, Stage::Stalled, 0), Some(76));
         assert_eq!(fixture.observe(50, Stage::Stalled, 0), Some(76));
-        assert_eq!(fixture.observe(60, Stage::Stalled, 1), Some(135));
-        assert_eq!(fixture.observe(61, Stage::Closing, 2), Some(63));
+        assert_eq!(fixture.observe_taken(60, Stage::Stalled, 1, 500), Some(81));
+        assert_eq!(fixture.observe_taken(70, Stage::Stalled, 2, 1_000_000), Some(145));
+        assert_eq!(fixture.observe_taken(71, Stage::Closing, 3, 1_000_000), Some(73));
+    }
+
+    #[test]
+    fn a_service_that_is_slow_to_answer_costs_the_reader_nothing() {
+        let mut fixture = Fixture::new();
+        assert_eq!(fixture.observe_taken(10, Stage::Stalled, 0, 100), Some(85));
+        assert_eq!(fixture.observe_taken(20, Stage::Busy, 1, 100), None);
+        assert_eq!(fixture.observe_taken(1000, Stage::Busy, 1, 200), None);
+        // Sixty-five seconds are left, and two were bought.
+        assert_eq!(fixture.observe_taken(1000, Stage::Stalled, 2, 300), Some(1067));
+        // Another answer is another matter.
+        assert_eq!(fixture.observe_taken(1050, Stage::Idle, 3, 300), Some(1125));
+        assert_eq!(fixture.observe_taken(1060, Stage::Stalled, 4, 300), Some(1135));
     }
 
     #[test]

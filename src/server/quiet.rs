@@ -4,7 +4,7 @@
 //! connection has no limit: that is the service's affair.
 //!
 //! **The peer's** is everything else: no request at all, or answers whose bytes it does not take. That may last for the
-//! idle timeout, and as long again whenever the peer has taken at least [`LEAST_RATE`] in that time.
+//! idle timeout, and as long again whenever the peer has taken at least the least rate in that time.
 
 use std::{
     sync::{
@@ -15,9 +15,6 @@ use std::{
 };
 
 use tokio::time::Instant;
-
-/// Bytes a second below which a peer counts as one that does not read, as in Kestrel: far below the slowest honest line.
-const LEAST_RATE: u64 = 240;
 
 /// The turns of one connection, as its streams tell them.
 #[derive(Debug, Default)]
@@ -95,14 +92,16 @@ impl Drop for Turn {
 #[derive(Debug)]
 pub(super) struct Quiet {
     limit: Duration,
+    /// Bytes a second below which a peer counts as one that does not read.
+    min_rate: u64,
     /// Since when, and how many bytes had been written by then; none while it is ours.
     since: Option<(Instant, u64)>,
     begun: u64,
 }
 
 impl Quiet {
-    pub(super) fn new(limit: Duration) -> Self {
-        Self { limit, since: None, begun: 0 }
+    pub(super) fn new(limit: Duration, min_rate: u64) -> Self {
+        Self { limit, min_rate, since: None, begun: 0 }
     }
 
     /// Takes note of whose turn it is; answers when that has taken too long, if it ever will.
@@ -125,7 +124,7 @@ impl Quiet {
     pub(super) fn renew(&mut self, written: u64, now: Instant) -> bool {
         let Some((_, before)) = self.since else { return true };
         // At least one byte, whatever the limit.
-        let least = (self.limit.as_secs() * LEAST_RATE).max(1);
+        let least = self.limit.as_secs().saturating_mul(self.min_rate).max(1);
         self.since = Some((now, written));
         written - before >= least
     }
@@ -141,7 +140,7 @@ mod tests {
     #[test]
     fn while_a_turn_is_ours_there_is_no_limit_and_after_it_a_whole_one() {
         let (turns, begin) = (Turns::new(), crate::clock::now());
-        let mut quiet = Quiet::new(LIMIT);
+        let mut quiet = Quiet::new(LIMIT, 240);
         assert_eq!(quiet.observe(turns.count(), 0, || begin), Some(begin + LIMIT));
         assert!(!turns.have_begun());
         let mut turn = turns.begin();
@@ -159,7 +158,7 @@ mod tests {
     #[test]
     fn a_peer_that_takes_enough_gets_as_long_again_and_one_that_trickles_does_not() {
         let (turns, begin) = (Turns::new(), crate::clock::now());
-        let mut quiet = Quiet::new(LIMIT);
+        let mut quiet = Quiet::new(LIMIT, 240);
         quiet.observe(turns.count(), 100, || begin);
         assert!(quiet.renew(100 + 2400, begin + LIMIT));
         assert_eq!(quiet.observe(turns.count(), 2500, || begin), Some(begin + 2 * LIMIT));

@@ -80,7 +80,9 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<Io> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        // A stream with a buffer of its own has it taken here.
+        let outcome = Pin::new(&mut self.io).poll_flush(cx).map_ok(|()| 0);
+        self.note(outcome).map_ok(|_nothing_new| ())
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

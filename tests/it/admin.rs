@@ -36,6 +36,7 @@ const METRICS: [(&str, &[&str]); 27] = [
     ("purged_keys_total", &[]),
     ("warmup_keys_total", &["result"]),
     ("warmup_pages_total", &["outcome"]),
+    ("connections_ended_total", &["reason"]),
     ("build_info", &["version", "revision"]),
 ];
 

@@ -135,7 +135,7 @@ async fn serve_upstream(authority: &Authority) -> (SocketAddr, Arc<Mutex<Vec<(Ve
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let minute = Duration::from_secs(60);
-    let config = server::Config { max_connections: 100, header_timeout: minute, idle_timeout: minute };
+    let config = server::Config { max_connections: 100, header_timeout: minute, idle_timeout: minute, min_rate: 0 };
     let mut running = JoinSet::new();
     running.spawn(Server::new(config).with_tls(Some(tls)).serve(listener, service, std::future::pending()));
     (address, asked, running)

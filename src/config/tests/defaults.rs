@@ -75,7 +75,12 @@ fn every_default_is_the_contracts() {
             allow_anonymous: false,
             max_body: 1024 * 1024,
             shutdown_grace: seconds(25),
-            limits: server::Config { max_connections: 10_000, header_timeout: seconds(10), idle_timeout: seconds(75) },
+            limits: server::Config {
+                max_connections: 10_000,
+                header_timeout: seconds(10),
+                idle_timeout: seconds(75),
+                min_rate: 240,
+            },
             tls: None,
         },
         clients: None,
@@ -146,7 +151,7 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 62, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 63, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]

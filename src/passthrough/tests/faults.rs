@@ -37,16 +37,16 @@ async fn a_silent_upstream_has_its_time_from_the_end_of_the_request() {
     assert_eq!(echoed(&answer)["errorCode"], "UPSTREAM_UNAVAILABLE");
 
     let mut caller = fixture.connect().await;
-    let head = b"POST /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 5\r\n\r\n";
+    let head = b"POST /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 15000\r\n\r\n";
     caller.write_all(head).await.expect("open");
     let start = clock::now();
     for _ in 0..5 {
         // In all longer than any timeout.
-        tokio::time::sleep(TIMEOUTS.caller - SECOND).await;
-        caller.write_all(b"x").await.expect("open");
+        tokio::time::sleep(CALLER.grace - SECOND).await;
+        caller.write_all(&[b'x'; 3000]).await.expect("open");
     }
     assert_eq!(status(&read_all(&mut caller).await), "504");
-    assert_eq!(start.elapsed(), 5 * (TIMEOUTS.caller - SECOND) + TIMEOUTS.upstream);
+    assert_eq!(start.elapsed(), 5 * (CALLER.grace - SECOND) + TIMEOUTS.upstream);
     assert_eq!(fixture.counted("504"), 2);
 }
 
@@ -75,8 +75,57 @@ async fn a_stalled_caller_is_told_so() {
     let fixture = Fixture::new();
     let start = clock::now();
     let answer = fixture.ask("POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\n\r\nhell").await;
-    assert_eq!((status(&answer), start.elapsed()), ("408", TIMEOUTS.caller));
+    assert_eq!((status(&answer), start.elapsed()), ("408", CALLER.grace));
     assert_eq!((fixture.counted("408"), fixture.counted("502")), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_sends_a_byte_a_second_is_told_so_too_and_its_upload_ends() {
+    let fixture = Fixture::new();
+    let mut caller = fixture.connect().await;
+    caller.write_all(b"POST /echo HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n").await.expect("open");
+    let start = clock::now();
+    let (mut reader, mut writer) = tokio::io::split(caller);
+    let trickling = async {
+        while writer.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(SECOND).await;
+        }
+    };
+    let answer = tokio::select! {
+        answer = read_all(&mut reader) => answer,
+        () = trickling => panic!("it is told before it is cut off"),
+    };
+    let took = start.elapsed();
+    assert_eq!(status(&answer), "408");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+    // Thirty bytes buy 0.3 seconds.
+    assert!((CALLER.grace..CALLER.grace + SECOND).contains(&took), "{took:?}");
+    assert_eq!((fixture.counted("408"), fixture.counted("502")), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_upstream_does_not_make_a_fast_caller_late() {
+    // It takes its time over each of the first pieces, in all longer than the caller's grace; what is left then is
+    // buffered on the way.
+    let fixture = Fixture::scripted(|mut io| async move {
+        read_head(&mut io).await;
+        let mut left = 60 * PIPE;
+        while left > 0 {
+            if left > 20 * PIPE {
+                tokio::time::sleep(TIMEOUTS.upstream / 4).await;
+            }
+            let mut piece = vec![0; PIPE];
+            left -= io.read_exact(&mut piece).await.expect("open");
+        }
+        io.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ndone").await.unwrap_or(());
+        wait_for_end(&mut io).await;
+    });
+    let start = clock::now();
+    let body = "x".repeat(60 * PIPE);
+    let head = format!("POST /x HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", body.len());
+    let answer = fixture.ask(&(head + &body)).await;
+    assert_eq!(status(&answer), "200");
+    assert!(start.elapsed() > 3 * CALLER.grace, "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]

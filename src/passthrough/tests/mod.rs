@@ -31,7 +31,7 @@ use crate::{
     cache::{self, Cache, Policy},
     metrics::Metrics,
     route::Path,
-    server::{self, duplex::Connector},
+    server::{self, Demand, duplex::Connector},
     shape::Shape,
     simulator::{self, Simulator},
     upstream::{
@@ -45,7 +45,9 @@ use crate::{
 const BASE: &str = "/api/open";
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
-const TIMEOUTS: Timeouts = Timeouts { caller: Duration::from_secs(30), upstream: Duration::from_secs(10) };
+/// A piece of 3000 bytes buys all of the grace back.
+const CALLER: Demand = Demand { grace: Duration::from_secs(30), min_rate: 100 };
+const TIMEOUTS: Timeouts = Timeouts { caller: CALLER, upstream: Duration::from_secs(10) };
 /// What one direction of a stream holds.
 const PIPE: usize = 64 << 10;
 
@@ -111,7 +113,12 @@ impl Fixture {
             let path = Path::normalise(request.uri().path(), BASE).expect("these paths are safe");
             async move { Ok::<_, Infallible>(passthrough.handle(request, path).await) }
         });
-        let limits = server::Config { max_connections: 100, header_timeout: 10 * SECOND, idle_timeout: 75 * SECOND };
+        let limits = server::Config {
+            max_connections: 100,
+            header_timeout: 10 * SECOND,
+            idle_timeout: 75 * SECOND,
+            min_rate: 0,
+        };
         let (connector, listener) = server::duplex::pair();
         let mut running = JoinSet::new();
         running.spawn(server::serve(listener, service, limits, std::future::pending()));
@@ -189,7 +196,7 @@ async fn read_head(io: &mut DuplexStream) -> String {
     String::from_utf8(head).expect("a head is text")
 }
 
-async fn read_all(io: &mut DuplexStream) -> String {
+async fn read_all(io: &mut (impl AsyncReadExt + Unpin)) -> String {
     let mut text = Vec::new();
     timeout(1000 * SECOND, io.read_to_end(&mut text)).await.expect("an end in time").expect("an orderly end");
     String::from_utf8(text).expect("these answers are text")

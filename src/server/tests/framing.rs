@@ -72,16 +72,35 @@ async fn a_line_that_has_begun_is_waited_for_when_the_server_drains() {
 async fn a_line_that_is_too_long_has_its_own_status() {
     let fixture = Fixture::new();
     let long = "x".repeat(2 * MAX_HEAD);
-    for (head, status) in
-        [(format!("GET / HTTP/1.1\r\nx: {long}"), "431"), (format!("GET /{}", &long[..70_000]), "414")]
-    {
+    for (head, status, code) in [
+        (format!("GET / HTTP/1.1\r\nx: {long}"), "431", "HEADERS_TOO_LARGE"),
+        (format!("GET / HTTP/1.1\r\n{}", "x: y\r\n".repeat(101)), "431", "HEADERS_TOO_LARGE"),
+        (format!("GET /{long}"), "414", "URI_TOO_LONG"),
+    ] {
         let mut client = fixture.connect().await;
         // It may be closed before all of it is read.
         let _closed = client.io.write_all(head.as_bytes()).await;
         let _closed = client.io.write_all(b" HTTP/1.1\r\nhost: test\r\n\r\n").await;
         let answer = client.rest().await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{answer}");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(code), "{answer}");
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
     }
+    drop(fixture.connect_idle().await);
+    tokio::time::sleep(crate::server::patience::LINGER * 2).await;
+    assert_eq!((fixture.stats.open(), fixture.stats.ended(Reason::HeadTooLarge)), (0, 3));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_of_every_permitted_size_reaches_the_service() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect().await;
+    let rest = "GET / HTTP/1.1\r\nhost: test\r\nx: \r\n\r\n".len();
+    for size in [8 << 10, 16 << 10, MAX_HEAD - 1, MAX_HEAD] {
+        client.send(&format!("GET / HTTP/1.1\r\nhost: test\r\nx: {}\r\n\r\n", "x".repeat(size - rest))).await;
+        assert!(client.answer().await.ends_with("hello"), "{size}");
+    }
+    client.send(&format!("GET / HTTP/1.1\r\nhost: test\r\n{}\r\n", "x: y\r\n".repeat(99))).await;
+    assert!(client.answer().await.ends_with("hello"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -132,7 +151,8 @@ async fn hyper_finds_the_requests_where_they_were_found_and_never_refuses_one_it
         }
     });
     let (connector, listener) = duplex::pair();
-    let config = Config { max_connections: 10, header_timeout: HEADER_TIMEOUT, idle_timeout: IDLE_TIMEOUT };
+    let config =
+        Config { max_connections: 10, header_timeout: HEADER_TIMEOUT, idle_timeout: IDLE_TIMEOUT, min_rate: 0 };
     let mut running = JoinSet::new();
     running.spawn(crate::server::serve(listener, service, config, std::future::pending()));
     let mut faulty = 0;

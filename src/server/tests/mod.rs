@@ -13,7 +13,7 @@ use std::{
     convert::Infallible,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -29,11 +29,12 @@ use tokio::{
 };
 use tower::{BoxError, service_fn};
 
-use super::{Config, Listener, Peer, Server, Stats, duplex};
+use super::{Config, Listener, Peer, Reason, Server, Stats, duplex};
 use crate::clock;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(75);
+const MIN_RATE: u64 = 240;
 /// How long the service takes over `/slow`: longer than any timeout.
 const SLOW: Duration = Duration::from_secs(200);
 /// Bytes of the answer of `/whole` and `/pieces`: more than hyper and the stream buffer.
@@ -84,7 +85,7 @@ fn start<L: Listener + 'static>(listener: L, max_connections: usize) -> (Arc<Sta
 }
 
 fn config(max_connections: usize) -> Config {
-    Config { max_connections, header_timeout: HEADER_TIMEOUT, idle_timeout: IDLE_TIMEOUT }
+    Config { max_connections, header_timeout: HEADER_TIMEOUT, idle_timeout: IDLE_TIMEOUT, min_rate: MIN_RATE }
 }
 
 fn run<L: Listener + 'static>(server: Server, listener: L) -> (Arc<Stats>, oneshot::Sender<()>, JoinSet<()>) {
@@ -112,7 +113,23 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Either<Full<Bytes
             Bytes::from("slow")
         }
         "/whole" => Bytes::from(vec![b'x'; LARGE]),
-        "/pieces" => return Ok(Response::new(Either::Right(Pieces { left: LARGE }))),
+        "/pieces" => return Ok(Response::new(Either::Right(Pieces { left: LARGE, pause: None }))),
+        "/trickle" => {
+            let pause = Some(Box::pin(tokio::time::sleep(IDLE_TIMEOUT)));
+            return Ok(Response::new(Either::Right(Pieces { left: 4 * PIECE.len(), pause })));
+        }
+        // Waits for its body no longer than a client may take over its head.
+        "/patient" => match tokio::time::timeout(HEADER_TIMEOUT, request.into_body().collect()).await {
+            Ok(body) => body.map_or("broken".into(), |body| body.to_bytes()),
+            Err(_elapsed) => {
+                status = StatusCode::REQUEST_TIMEOUT;
+                "late".into()
+            }
+        },
+        "/408" => {
+            status = StatusCode::REQUEST_TIMEOUT;
+            "for reasons of its own".into()
+        }
         "/panic" => panic!("the service panics because the test asks for it"),
         "/error" => return Err("the service fails because the test asks for it".into()),
         // Answers without reading the body.
@@ -129,16 +146,23 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Either<Full<Bytes
 /// A body in pieces: it is not given to hyper whole, so that its request stays under way until it is read.
 struct Pieces {
     left: usize,
+    /// Runs down before each of them.
+    pause: Option<Pin<Box<tokio::time::Sleep>>>,
 }
+
+const PIECE: Bytes = Bytes::from_static(&[b'x'; 16 << 10]);
 
 impl Body for Pieces {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        const PIECE: Bytes = Bytes::from_static(&[b'x'; 16 << 10]);
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if self.left == 0 {
             return Poll::Ready(None);
+        }
+        if let Some(pause) = &mut self.pause {
+            ready!(pause.as_mut().poll(cx));
+            pause.as_mut().reset(clock::now() + IDLE_TIMEOUT);
         }
         self.left -= PIECE.len();
         Poll::Ready(Some(Ok(Frame::data(PIECE))))

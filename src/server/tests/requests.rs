@@ -87,7 +87,7 @@ async fn a_connection_over_the_limit_is_told_overloaded_and_closed() {
     let envelope: Value = serde_json::from_str(body).expect("an envelope is JSON");
     assert_eq!(envelope["errorCode"], "OVERLOADED");
     assert_eq!(second.rest().await, "");
-    assert_eq!((fixture.stats.open(), fixture.stats.refused()), (1, 1));
+    assert_eq!((fixture.stats.open(), fixture.stats.ended(Reason::Overloaded)), (1, 1));
 
     // The one that has a place is not disturbed, and its place is another's when it leaves.
     first.ask("/").await;
@@ -116,7 +116,7 @@ async fn only_so_many_connections_are_told_at_once() {
     let mut one_more = fixture.connect().await;
     assert_eq!(one_more.rest().await, "");
     assert_eq!(one_more.age(), Duration::ZERO);
-    assert_eq!(fixture.stats.refused(), goodbye::AT_ONCE as u64 + 1);
+    assert_eq!(fixture.stats.ended(Reason::Overloaded), goodbye::AT_ONCE as u64 + 1);
 
     drop(silent);
     settle().await;

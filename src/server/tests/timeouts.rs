@@ -99,6 +99,74 @@ async fn a_peer_that_stops_reading_its_answer_is_cut() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_a_byte_a_second_is_cut() {
+    for path in ["/whole", "/pieces"] {
+        let fixture = Fixture::new();
+        let mut client = fixture.connect().await;
+        client.ask(path).await;
+        settle().await;
+        while fixture.stats.open() > 0 {
+            client.io.read_u8().await.expect("there is something left in between");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        // Every byte buys it four milliseconds.
+        let extra = client.age() - IDLE_TIMEOUT;
+        assert!(extra <= Duration::from_secs(2), "{path}: {extra:?} more");
+        assert_eq!(fixture.stats.ended(Reason::SlowReader), 1, "{path}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_whose_answer_trickles_does_not_make_its_reader_slow() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect().await;
+    client.ask("/trickle").await;
+    assert!(client.answer().await.ends_with("xxxx"));
+    assert!(client.age() > 3 * IDLE_TIMEOUT, "{:?}", client.age());
+    assert!(Reason::ALL.iter().all(|reason| fixture.stats.ended(*reason) == 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn why_a_connection_was_ended_is_counted() {
+    let rows = [
+        ("", Reason::Idle),
+        ("GET / HT", Reason::SlowHead),
+        ("GET / HTTP/1.1\r\nhost : test\r\n\r\n", Reason::MalformedHead),
+        ("GET / HTTP/1.1\r\nhost: test\r\n\r\n", Reason::Idle),
+        ("GET /pieces HTTP/1.1\r\nhost: test\r\n\r\n", Reason::SlowReader),
+        ("GET /panic HTTP/1.1\r\nhost: test\r\n\r\n", Reason::Panic),
+        ("POST /patient HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\nhell", Reason::SlowBody),
+        ("POST /patient HTTP/1.1\r\nhost: test\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", Reason::BrokenBody),
+    ];
+    for (request, reason) in rows {
+        let fixture = Fixture::new();
+        let mut client = fixture.connect().await;
+        client.send(request).await;
+        tokio::time::sleep(IDLE_TIMEOUT * 2).await;
+        assert_eq!(fixture.stats.open(), 0, "{request:?}");
+        let counted = Reason::ALL.map(|reason| fixture.stats.ended(reason));
+        assert_eq!((fixture.stats.ended(reason), counted.iter().sum::<u64>()), (1, 1), "{request:?}: {counted:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_does_not_wait_for_a_body_any_more_ends_its_connection_and_says_so() {
+    let fixture = Fixture::new();
+    let mut client = fixture.connect().await;
+    client.send("POST /patient HTTP/1.1\r\nhost: test\r\ncontent-length: 5\r\n\r\nhell").await;
+    let answer = client.rest().await;
+    assert!(answer.starts_with("HTTP/1.1 408") && answer.contains("connection: close"), "{answer}");
+    assert_eq!(client.age(), HEADER_TIMEOUT);
+
+    // A 408 to a request that has all come is the service's own affair.
+    let mut client = fixture.connect().await;
+    client.ask("/408").await;
+    assert!(client.answer().await.starts_with("HTTP/1.1 408"));
+    client.ask("/").await;
+    assert!(client.answer().await.ends_with("hello"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_peer_that_reads_slowly_but_reads_gets_all_of_its_answer() {
     for path in ["/whole", "/pieces"] {
         let fixture = Fixture::new();
