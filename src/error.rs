@@ -50,7 +50,7 @@ pub enum Refusal {
     UpstreamTimeout,
     /// The gateway is draining.
     ShuttingDown,
-    /// Too many connections or requests in flight.
+    /// Too many connections or requests in flight, or too many bytes of their bodies.
     Overloaded,
     /// The caller's deadline passed; the keys stay queued.
     LookupTimeout(Duration),
@@ -119,7 +119,7 @@ impl Refusal {
             Self::UpstreamUnavailable(_) => Cow::Borrowed("the upstream is not answering"),
             Self::UpstreamTimeout => Cow::Borrowed("the upstream did not answer in time"),
             Self::ShuttingDown => Cow::Borrowed("the gateway is shutting down"),
-            Self::Overloaded => Cow::Borrowed("too many connections or requests in flight"),
+            Self::Overloaded => Cow::Borrowed("too many connections, requests in flight, or bytes of their bodies"),
             Self::LookupTimeout(_) => {
                 Cow::Borrowed("not answered within the deadline; the keys stay queued, so asking again finds them")
             }

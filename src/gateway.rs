@@ -28,7 +28,7 @@ use crate::{
     lookup::Lookup,
     metrics::{Metrics, RouteMetrics},
     passthrough::{self, Passthrough},
-    request::Limits,
+    request::{Limits, budget::Budget},
     route::{Route, Router},
     server::{Demand, Listener, Peer, Server},
     shape::Shape,
@@ -88,7 +88,12 @@ impl Gateway {
         let router = Router::new(config.upstream.base_url.path(), paths)?;
         let mut lookups = Vec::new();
         let mut admin_paths = Vec::new();
-        let limits = Limits { max: config.server.max_body, timeout: config.server.limits.header_timeout };
+        let budget = Budget::new(config.server.max_buffered);
+        let limits = Limits {
+            max: config.server.max_body,
+            timeout: config.server.limits.header_timeout,
+            budget: budget.clone(),
+        };
         for (position, built) in (0..=u8::MAX).zip(&config.lookups) {
             let path = &built.shape.path;
             let shape = Arc::new(built.shape.clone());
@@ -124,6 +129,7 @@ impl Gateway {
             shapes: lookups.iter().map(|(lookup, _)| Arc::clone(&lookup.shape)).collect(),
             credentials: Arc::clone(client.credentials()),
             max_body: config.server.max_body,
+            budget,
             metrics: metrics.invalidation(),
         };
         let passthrough =
@@ -147,7 +153,8 @@ impl Gateway {
             cache,
             capacity: config.cache.capacity,
             paths: admin_paths,
-            limits,
+            // A budget of their own: what callers do must not keep an operator from a purge.
+            limits: Limits { budget: Budget::new(config.server.max_buffered), ..limits },
             readiness: Arc::clone(&readiness),
             server: server.stats(),
             started: clock::now(),

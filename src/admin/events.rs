@@ -20,7 +20,10 @@ use crate::{
     clock::{self, Instant},
     error::Refusal,
     metrics::EventOutcome,
-    request::body::{self, Limits},
+    request::{
+        body::{self, Limits},
+        depth,
+    },
     upstream::wire,
 };
 
@@ -55,6 +58,9 @@ impl Admin {
         body::check_headers(headers)?;
         let limits = Limits { max: self.limits.max.min(MAX_EVENT), ..self.limits.clone() };
         let body = body::read(body, headers, &limits).await?;
+        if depth::is_too_deep(&body) {
+            return Err(Refusal::InvalidRequest(depth::TOO_DEEP.into()));
+        }
         let not_json = |_error| Refusal::InvalidRequest("the body is not JSON".into());
         let event: &RawValue = serde_json::from_slice(&body).map_err(not_json)?;
         let ids = self.paths.iter().map(|path| wire::carried_by(&path.shape, event));

@@ -68,6 +68,8 @@ pub struct Server {
     pub allow_anonymous: bool,
     /// Bytes of one request body that the gateway reads itself.
     pub max_body: usize,
+    /// Bytes of all bodies together that it keeps in memory.
+    pub max_buffered: usize,
     /// How long what is under way may take to finish after a stop was asked for.
     pub shutdown_grace: Duration,
     /// The limits of each listener.

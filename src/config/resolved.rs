@@ -45,6 +45,7 @@ impl Config {
         text.key("admin_listen", self.server.admin_listen.to_string());
         text.key("max_connections", whole(self.server.limits.max_connections));
         text.key("max_body", format_size(bytes(self.server.max_body)));
+        text.key("max_buffered", format_size(bytes(self.server.max_buffered)));
         text.key("header_timeout", format_duration(self.server.limits.header_timeout));
         text.key("idle_timeout", format_duration(self.server.limits.idle_timeout));
         text.key("min_rate", format_size(self.server.limits.min_rate));

@@ -88,6 +88,7 @@ fn listeners(section: &mut Section<'_>) -> Server {
         listen,
         admin_listen,
         max_body: section.take("max_body", MIB, size(BODY)),
+        max_buffered: section.take("max_buffered", 256 * MIB, size(BODY)),
         shutdown_grace: section.take("shutdown_grace", seconds(25), duration(WAIT)),
         limits: server::Config {
             max_connections: section.take("max_connections", 10_000, count(AT_LEAST_ONE)),

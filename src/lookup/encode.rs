@@ -13,8 +13,6 @@ use std::{
     sync::Arc,
 };
 
-use bytes::Bytes;
-
 use crate::{
     cache::Answer,
     clock::Instant,
@@ -39,7 +37,7 @@ pub struct Pending<'a> {
 #[derive(Debug)]
 pub struct Encoded {
     /// The whole body.
-    pub body: Bytes,
+    pub body: Vec<u8>,
     /// When the oldest record in it was fetched, or the oldest word that there is none: what `Age` counts from.
     pub oldest: Option<Instant>,
 }
@@ -75,7 +73,7 @@ pub fn encode<'a>(
     body.push(b']');
     body.extend_from_slice(pending.as_bytes());
     body.push(b'}');
-    Encoded { body: Bytes::from(body), oldest }
+    Encoded { body, oldest }
 }
 
 fn earlier(oldest: Option<Instant>, fetched_at: Instant) -> Option<Instant> {
@@ -267,7 +265,10 @@ mod tests {
         let text = |kind, text: &str| Id { kind: Kind(kind), value: Value::Text(text.into()) };
         let int = |number| Id { kind: Kind(0), value: Value::Int(number) };
         let ids = [int(9_007_199_254_740_993), int(-1), text(2, "1\"3"), text(2, "电")];
-        let pending = |ids| encode(b"{\"data\":[", [].iter(), Some(Pending { shape: &shape, ids })).body;
+        let pending = |ids| {
+            let encoded = encode(b"{\"data\":[", [].iter(), Some(Pending { shape: &shape, ids }));
+            String::from_utf8(encoded.body).expect("text")
+        };
         let both = r#"{"data":[],"pending":{"audienceUserIdList":[9007199254740993,-1],"phoneList":["1\"3","电"]}}"#;
         assert_eq!(pending(&ids), both);
         assert_eq!(pending(&ids[2..]), r#"{"data":[],"pending":{"phoneList":["1\"3","电"]}}"#);

@@ -35,6 +35,7 @@ use crate::{
     metrics::LookupMetrics,
     request::{
         Limits, body,
+        budget::NoRoom,
         wire::{self, Decoded},
     },
     shape::Shape,
@@ -45,6 +46,10 @@ use crate::{
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// `Preference-Applied` (RFC 7240, section 3).
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// The largest answer that counts as nothing in the budget of bodies: a socket takes that much at once, so that no reader,
+/// however slow, keeps it here.
+const UNCOUNTED: usize = 16 << 10;
 
 /// What a lookup needs to know of its `[[lookup]]`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -63,7 +68,7 @@ pub struct Lookup {
     pub shape: Arc<Shape>,
     /// Its limits.
     pub config: Config,
-    /// The limits of a request body.
+    /// The limits of a request body, and what it shares with larger answers.
     pub limits: Limits,
     /// Who callers are.
     pub credentials: Arc<Credentials>,
@@ -130,6 +135,8 @@ impl Lookup {
         let credential = self.credentials.identify(&parts.headers, clock::now());
         let max_keys = self.config.max_keys_per_request;
         let Decoded { scope, ids } = wire::decode(&self.shape, self.position, credential, max_keys, &body)?;
+        // However long the answer takes, this is not needed any more.
+        drop(body);
         let mut inquiry = Inquiry {
             asked: Vec::with_capacity(ids.len()),
             tally: Tally::new(self.shape.lists.len()),
@@ -142,7 +149,8 @@ impl Lookup {
         self.look(&mut inquiry);
         let answered = if inquiry.tally.to_fetch() > 0 { self.fetch(&mut inquiry).await } else { Ok(()) };
         inquiry.tally.count(&self.metrics);
-        answered.map(|()| self.respond(&inquiry))
+        answered?;
+        Ok(self.respond(&inquiry)?)
     }
 
     /// Reads the cache once for each key, and asks for what is stale to be refreshed.
@@ -263,7 +271,7 @@ impl Lookup {
         self.dispatch.refresh(*now, scope, stale);
     }
 
-    fn respond(&self, inquiry: &Inquiry) -> Response<Bytes> {
+    fn respond(&self, inquiry: &Inquiry) -> Result<Response<Bytes>, Refusal> {
         let Inquiry { ids, asked, tally, .. } = inquiry;
         let open = ids.iter().zip(asked).filter(|(_, asked)| asked.answer.is_none());
         let open: Vec<Id> = open.map(|(id, _)| id.clone()).collect();
@@ -271,7 +279,12 @@ impl Lookup {
         let pending = is_partial.then_some(Pending { shape: &self.shape, ids: &open });
         let answers = asked.iter().filter_map(|asked| asked.answer.as_ref());
         let encoded = encode::encode(&self.cache.envelope(self.position), answers, pending);
-        let mut response = Response::new(encoded.body);
+        let body = if encoded.body.len() > UNCOUNTED {
+            self.limits.budget.count(encoded.body).map_err(|NoRoom| Refusal::Overloaded)?
+        } else {
+            encoded.body.into()
+        };
+        let mut response = Response::new(body);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(CACHE_STATUS, tally.cache_status());
@@ -281,7 +294,7 @@ impl Lookup {
         if is_partial {
             headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("partial-results"));
         }
-        response
+        Ok(response)
     }
 }
 

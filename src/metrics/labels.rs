@@ -109,13 +109,15 @@ pub enum WriteOutcome {
     NotApplied,
     /// Nothing was, because the body is larger than what is read.
     TooLarge,
+    /// Nothing was, because too much was in memory already.
+    NoRoom,
     /// Nothing was, because the body cannot be read.
     Unreadable,
 }
 
 impl WriteOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 4] = [Self::Applied, Self::NotApplied, Self::TooLarge, Self::Unreadable];
+    pub const ALL: [Self; 5] = [Self::Applied, Self::NotApplied, Self::TooLarge, Self::NoRoom, Self::Unreadable];
 
     /// The label's value, and the word in logs.
     #[must_use]
@@ -124,6 +126,7 @@ impl WriteOutcome {
             Self::Applied => "applied",
             Self::NotApplied => "not_applied",
             Self::TooLarge => "too_large",
+            Self::NoRoom => "no_room",
             Self::Unreadable => "unreadable",
         }
     }

@@ -12,7 +12,8 @@ use http::{HeaderMap, header::CONTENT_ENCODING, request};
 
 use super::{tee::Transcript, write::Write};
 use crate::{
-    cache::Cache, clock, metrics::InvalidationMetrics, route::Path, shape::Shape, upstream::credentials::Credentials,
+    cache::Cache, clock, metrics::InvalidationMetrics, request::budget::Budget, route::Path, shape::Shape,
+    upstream::credentials::Credentials,
 };
 
 /// A path whose writes make cached keys old.
@@ -34,6 +35,8 @@ pub struct Cached {
     pub credentials: Arc<Credentials>,
     /// Bytes of a write's body that are read.
     pub max_body: usize,
+    /// What all that is kept of bodies may hold.
+    pub budget: Budget,
     /// Counts writes, and what they make old.
     pub metrics: InvalidationMetrics,
 }
@@ -74,7 +77,7 @@ impl Writes {
             Arc::clone(&self.cached),
             self.cached.credentials.identify(&parts.headers, clock::now()),
             Arc::clone(items),
-            is_plain(&parts.headers).then(|| Transcript::new(self.cached.max_body)),
+            is_plain(&parts.headers).then(|| Transcript::new(self.cached.max_body, &self.cached.budget)),
         ))
     }
 }

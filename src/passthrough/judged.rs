@@ -3,7 +3,8 @@
 //! It may say what became of a write, or hand out a token; what the caller asks next depends on that. An envelope is a few
 //! hundred bytes, and what it says stands at any place of it. So up to [`HELD`] bytes wait for the end of the answer; then
 //! it is read, and only then does the caller get to see what was held. An answer that is longer is judged by its status
-//! alone, and streamed from there on; so is one that is compressed, once it has ended.
+//! alone, and streamed from there on; so is one for which the [budget](crate::request::budget) has no room, and one that is
+//! compressed, once it has ended.
 
 use std::{
     collections::VecDeque,
@@ -15,6 +16,8 @@ use bytes::Bytes;
 use http::StatusCode;
 use hyper::body::{Body, Frame, SizeHint};
 use tower::BoxError;
+
+use crate::request::budget::{NoRoom, Share};
 
 /// Bytes that are held back: the ids of the 500 customers that one write may import take a sixth of it.
 pub(super) const HELD: usize = 64 << 10;
@@ -32,6 +35,8 @@ pub(super) struct Judged<B> {
     held: VecDeque<Frame<Bytes>>,
     /// Bytes in it.
     held_bytes: usize,
+    /// What they take of the budget until the answer is read.
+    share: Share,
     end: End,
 }
 
@@ -46,12 +51,12 @@ enum End {
 }
 
 impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Judged<B> {
-    pub(super) fn new(body: B, status: StatusCode, reader: Reader) -> Self {
+    pub(super) fn new(body: B, status: StatusCode, reader: Reader, share: Share) -> Self {
         let mut judged =
-            Self { body, status, reader: Some(reader), held: VecDeque::new(), held_bytes: 0, end: End::Open };
+            Self { body, status, reader: Some(reader), held: VecDeque::new(), held_bytes: 0, share, end: End::Open };
         if judged.body.is_end_stream() {
             // The caller sees the end with the head.
-            judged.settle();
+            judged.settle(false);
         }
         judged
     }
@@ -61,10 +66,12 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Judged<B> {
         while self.reader.is_some() {
             match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
                 Some(Ok(frame)) => {
-                    self.held_bytes += bytes(&frame);
+                    let bytes = bytes(&frame);
+                    self.held_bytes += bytes;
                     self.held.push_back(frame);
-                    if self.body.is_end_stream() || self.held_bytes > HELD {
-                        self.settle();
+                    let is_unknown = self.held_bytes > HELD || self.share.grow(bytes) == Err(NoRoom);
+                    if is_unknown || self.body.is_end_stream() {
+                        self.settle(is_unknown);
                     }
                 }
                 Some(Err(error)) => {
@@ -74,16 +81,17 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Judged<B> {
                 }
                 None => {
                     self.end = End::Reached;
-                    self.settle();
+                    self.settle(false);
                 }
             }
         }
         Poll::Ready(())
     }
 
-    fn settle(&mut self) {
+    /// Has it read, or only its status where not all of it is known.
+    fn settle(&mut self, is_unknown: bool) {
         let Some(reader) = self.reader.take() else { return };
-        let known = if self.held_bytes > HELD { &VecDeque::new() } else { &self.held };
+        let known = if is_unknown { &VecDeque::new() } else { &self.held };
         let pieces: Vec<&[u8]> = known.iter().filter_map(Frame::data_ref).map(|piece| &**piece).collect();
         reader(self.status, &pieces.concat());
     }
@@ -97,6 +105,9 @@ impl<B: Body<Data = Bytes, Error = BoxError> + Unpin> Body for Judged<B> {
         ready!(self.poll_settled(cx));
         if let Some(frame) = self.held.pop_front() {
             self.held_bytes -= bytes(&frame);
+            if self.held.is_empty() {
+                self.share.release();
+            }
             return Poll::Ready(Some(Ok(frame)));
         }
         match &mut self.end {

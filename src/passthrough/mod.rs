@@ -55,6 +55,7 @@ use crate::{
     error::Refusal,
     key::Credential,
     metrics::StatusCounters,
+    request::budget::{Budget, Share},
     route::Path,
     server::{Demand, METHODS},
     upstream::{self, client::Client},
@@ -102,6 +103,8 @@ pub struct Passthrough {
     /// What goes upstream with the gateway's own token; empty where it has none.
     inject_token: Vec<Path>,
     limits: Limits,
+    /// What all that is kept of bodies may hold.
+    budget: Budget,
 }
 
 impl Passthrough {
@@ -124,6 +127,7 @@ impl Passthrough {
             timeouts,
             metrics,
             limits: Limits::new(&config.limits, clock::now()),
+            budget: cached.budget.clone(),
             writes: Writes::new(&config.invalidate, cached),
         }
     }
@@ -196,6 +200,7 @@ impl Passthrough {
                 Some(slot) => slot.reader(&response, reader),
                 None => reader,
             };
+            let reader = reader.map(|reader| (reader, self.budget.share()));
             let answer = for_caller(response, &method, (exchange, claim), reader);
             return answer.ok_or_else(|| unavailable("no proper answer"));
         }
@@ -288,7 +293,7 @@ fn for_caller(
     response: Response<Incoming>,
     method: &Method,
     (exchange, claim): (Arc<Exchange>, Claim),
-    reader: Option<Reader>,
+    reader: Option<(Reader, Share)>,
 ) -> Option<Response<Body>> {
     let (mut parts, body): (response::Parts, Incoming) = response.into_parts();
     // Other informational answers never get here; a change of protocol was not asked for.
@@ -299,7 +304,7 @@ fn for_caller(
     parts.version = Version::HTTP_11;
     let body = Relayed::answer(body, exchange, claim);
     let body = match reader {
-        Some(reader) => Judged::new(body, parts.status, reader).boxed_unsync(),
+        Some((reader, share)) => Judged::new(body, parts.status, reader, share).boxed_unsync(),
         None => body.boxed_unsync(),
     };
     Some(Response::from_parts(parts, body))

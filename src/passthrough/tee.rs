@@ -1,7 +1,8 @@
 //! A copy of a body, made frame by frame as it passes.
 //!
-//! The copy has a limit; a body that grows over it, or says that it will, is not copied any further, and what there was of
-//! the copy is let go. The body itself is neither held nor changed.
+//! The copy has a limit, and all copies together have a [`Budget`]; a body that grows over one of them, or says that it will
+//! grow over the first, is not copied any further, and what there was of the copy is let go. The body itself is neither held
+//! nor changed.
 
 use std::{
     mem,
@@ -15,17 +16,23 @@ use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tower::BoxError;
 
 use super::Body;
+use crate::request::budget::{Budget, Kept, NoRoom};
 
 /// What has passed of a body; its clones are the same one.
 #[derive(Clone)]
 pub(super) struct Transcript {
-    copy: Arc<Mutex<Result<Vec<u8>, TooLarge>>>,
+    copy: Arc<Mutex<Result<Kept, Lost>>>,
     limit: usize,
 }
 
-/// The body is larger than the copy may be.
+/// Why there is no copy of a body.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct TooLarge;
+pub(super) enum Lost {
+    /// It is larger than a copy may be.
+    TooLarge,
+    /// All copies together would have been too large.
+    NoRoom,
+}
 
 /// A body that is copied as it passes.
 pub(super) struct Tee {
@@ -34,14 +41,14 @@ pub(super) struct Tee {
 }
 
 impl Transcript {
-    /// An empty one, of so many bytes at most.
-    pub(super) fn new(limit: usize) -> Self {
-        Self { copy: Arc::new(Mutex::new(Ok(Vec::new()))), limit }
+    /// An empty one, of so many bytes at most, all of which count.
+    pub(super) fn new(limit: usize, budget: &Budget) -> Self {
+        Self { copy: Arc::new(Mutex::new(Ok(budget.keep()))), limit }
     }
 
     /// All that has passed so far; no more is copied.
-    pub(super) fn take(&self) -> Result<Vec<u8>, TooLarge> {
-        self.with(|copy| mem::replace(copy, Err(TooLarge)))
+    pub(super) fn take(&self) -> Result<Kept, Lost> {
+        self.with(|copy| mem::replace(copy, Err(Lost::TooLarge)))
     }
 
     /// Adds a piece, after which at least `to_come` more bytes follow.
@@ -50,15 +57,15 @@ impl Transcript {
             let Ok(text) = copy else { return };
             let whole = (text.len() + piece.len()) as u64;
             if whole.saturating_add(to_come) > self.limit as u64 {
-                *copy = Err(TooLarge);
-            } else {
-                text.extend_from_slice(piece);
+                *copy = Err(Lost::TooLarge);
+            } else if text.extend(piece) == Err(NoRoom) {
+                *copy = Err(Lost::NoRoom);
             }
         });
     }
 
     /// Nothing panics under this lock; if it did, what was copied would still be what passed.
-    fn with<T>(&self, access: impl FnOnce(&mut Result<Vec<u8>, TooLarge>) -> T) -> T {
+    fn with<T>(&self, access: impl FnOnce(&mut Result<Kept, Lost>) -> T) -> T {
         access(&mut self.copy.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

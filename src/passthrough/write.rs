@@ -5,7 +5,7 @@
 //! - **What failed makes nothing old**: the upstream answered with an error, or it was never sent. Where nobody knows,
 //!   because the caller left or the answer did not come or broke off, it counts as done.
 //! - **What it names** stands in a copy of its body ([`Transcript`]). A body that is too large for a copy, or cannot be
-//!   read, makes nothing old, and a metric and a line in the log say so.
+//!   read, makes nothing old, and a metric and a line in the log say so. So does one for which there was no room.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -16,13 +16,14 @@ use serde_json::value::RawValue;
 use super::{
     Body,
     invalidate::Cached,
-    tee::{Tee, TooLarge, Transcript},
+    tee::{Lost, Tee, Transcript},
 };
 use crate::{
     cache::Whose,
     clock::{self, Instant},
     key::Credential,
     metrics::WriteOutcome,
+    request::depth,
     upstream::{self, wire},
 };
 
@@ -84,7 +85,8 @@ impl Write {
         let Some(copy) = &self.copy else { return WriteOutcome::Unreadable };
         let body = match copy.take() {
             Ok(body) => body,
-            Err(TooLarge) => return WriteOutcome::TooLarge,
+            Err(Lost::TooLarge) => return WriteOutcome::TooLarge,
+            Err(Lost::NoRoom) => return WriteOutcome::NoRoom,
         };
         if body.is_empty() && self.fate == Fate::Open {
             // Nothing of the body was taken: it was not sent.
@@ -112,15 +114,18 @@ impl Drop for Write {
     fn drop(&mut self) {
         let outcome = self.settle(clock::now());
         self.cached.metrics.outcome(outcome);
-        if matches!(outcome, WriteOutcome::TooLarge | WriteOutcome::Unreadable) {
+        if matches!(outcome, WriteOutcome::TooLarge | WriteOutcome::NoRoom | WriteOutcome::Unreadable) {
             let reason = outcome.as_str();
             tracing::warn!(reason, "a write was not read: what it changed stays cached until it is too old");
         }
     }
 }
 
-/// The objects in a body's list; nothing where it has no list of objects.
+/// The objects in a body's list; nothing where it has no list of objects, or is nested too deeply.
 fn items<'a>(body: &'a [u8], member: &str) -> Option<Vec<&'a RawValue>> {
+    if depth::is_too_deep(body) {
+        return None;
+    }
     let members: HashMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
     let mut items: Vec<&RawValue> = serde_json::from_str(members.get(member)?.get()).ok()?;
     let is_empty = items.is_empty();

@@ -1,8 +1,11 @@
 //! The caller's body: what it says it is, how large it may be, and how long it may take.
+//!
+//! The usual body comes in one piece, which is a part of what its connection has read: that is not counted. Whoever sends
+//! it in several has it kept here, and for that there is one [`Budget`] for all.
 
 use std::{pin::pin, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{
     HeaderMap,
     header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
@@ -11,15 +14,18 @@ use http_body_util::BodyExt;
 use hyper::body::Body;
 use tower::BoxError;
 
+use super::budget::{Budget, NoRoom};
 use crate::error::Refusal;
 
 /// The limits of a request body.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes.
     pub max: usize,
     /// How long a caller may take to send all of it.
     pub timeout: Duration,
+    /// What all bodies that are being read may hold.
+    pub budget: Budget,
 }
 
 /// A body without a type is taken for JSON; one that says it is something else, or that it is compressed, is not read.
@@ -45,30 +51,30 @@ where
     if declared.is_some_and(|length| length > limits.max) {
         return Err(Refusal::BodyTooLarge(limits.max));
     }
-    match tokio::time::timeout(limits.timeout, collect(body, limits.max)).await {
+    match tokio::time::timeout(limits.timeout, collect(body, limits)).await {
         Ok(read) => read,
         Err(_elapsed) => Err(Refusal::RequestTimeout),
     }
 }
 
-async fn collect<B>(body: B, max: usize) -> Result<Bytes, Refusal>
+async fn collect<B>(body: B, limits: &Limits) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>>,
 {
     let mut body = pin!(body);
-    let mut whole = BytesMut::new();
+    let mut whole = limits.budget.keep();
     while let Some(frame) = body.frame().await {
         let broken = |_error| Refusal::InvalidRequest("the body broke off".into());
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-        if whole.len() + data.len() > max {
-            return Err(Refusal::BodyTooLarge(max));
+        if whole.len() + data.len() > limits.max {
+            return Err(Refusal::BodyTooLarge(limits.max));
         }
         if whole.is_empty() && body.is_end_stream() {
             return Ok(data); // The usual body comes in one piece.
         }
-        whole.extend_from_slice(&data);
+        whole.extend(&data).map_err(|NoRoom| Refusal::Overloaded)?;
     }
-    Ok(whole.freeze())
+    Ok(whole.into())
 }
 
 #[cfg(test)]

@@ -18,6 +18,10 @@ use super::wire::scan::{Scanner, text};
 /// Arrays and objects within each other: far more than any request has, and few enough for the stack of a worker thread.
 pub const MAX_DEPTH: usize = 64;
 
+/// Bytes of all fields of a body that are no keys: they are kept as long as a key waits or is cached, and are a company's and
+/// an application's name.
+pub const MAX_FIELDS: usize = 16 << 10;
+
 /// Why a value has no canonical text.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Unfit {
@@ -27,6 +31,8 @@ pub enum Unfit {
     TooDeep,
     /// A string with half of a surrogate pair.
     NoText,
+    /// More than [`MAX_FIELDS`] bytes of fields.
+    TooLong,
 }
 
 impl Unfit {
@@ -36,6 +42,7 @@ impl Unfit {
         match self {
             Self::Duplicate => "a field is given twice",
             Self::TooDeep => "a field is nested more than 64 levels deep",
+            Self::TooLong => "the fields besides the keys are longer than 16 KiB",
             Self::NoText => "a string holds half of a surrogate pair",
         }
     }

@@ -22,7 +22,7 @@ use self::{
     keys::Keys,
     scan::{Scanner, text},
 };
-use super::canonical::{MAX_DEPTH, Members, Unfit};
+use super::canonical::{MAX_DEPTH, MAX_FIELDS, Members, Unfit};
 use crate::{
     error::Refusal,
     key::{Credential, Id, Scope},
@@ -97,7 +97,7 @@ impl<'a> Fields<'a> {
         self.members.add(name, scanner, MAX_DEPTH, &mut self.canonical)?;
         let separator = if self.sent.is_empty() { "" } else { "," };
         self.sent.extend([separator, written, ":", scanner.since(start)]);
-        Ok(())
+        if self.sent.len() > MAX_FIELDS { Err(Unfit::TooLong) } else { Ok(()) }
     }
 
     /// The canonical object, and the inside of the one that is sent.

@@ -12,6 +12,9 @@ use super::{
     envelope::Answer,
 };
 
+/// Arrays within each other under the fault `deep`: more than a stack holds, whose ever it is.
+const DEPTH: usize = 500_000;
+
 /// One thing that goes wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, ValueEnum)]
 pub enum Fault {
@@ -38,6 +41,8 @@ pub enum Fault {
     Hang,
     /// An answer that does not seem to end.
     Huge,
+    /// A success whose record is nested half a million levels deep.
+    Deep,
 }
 
 /// The connection is to be closed without an answer.
@@ -67,6 +72,7 @@ impl Fault {
             Self::CloseMidBody => "close-mid-body",
             Self::Hang => "hang",
             Self::Huge => "huge",
+            Self::Deep => "deep",
         }
     }
 
@@ -112,6 +118,11 @@ impl Fault {
                     Step::Data(Bytes::from_static(b"\"}]}")),
                 ];
                 with_body(Body::script(steps, None))
+            }
+            Self::Deep => {
+                let (open, close) = ("[".repeat(DEPTH), "]".repeat(DEPTH));
+                let data = format!(r#"[{{"remark":{open}{close}}}]"#);
+                Ok(Answer::success(config.envelope, Some(&data)).into_response())
             }
         }
     }

@@ -7,6 +7,8 @@
 //! 4. HTTP 408, 502, 503 and 504, or a code of 500 to 599: unavailable;
 //! 5. code `200` with a `data` that is empty, null or left out: nobody was found;
 //! 6. any other code: the request is rejected; no code at all: the status decides.
+//!
+//! What is nested more than 64 levels deep is no envelope, whatever it says.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -15,8 +17,13 @@ use http::StatusCode;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use crate::request::depth;
+
 /// The part of every refusal's sentence that does not vary.
 const TOO_FREQUENT: &str = "操作频繁";
+
+/// Why an answer without an envelope is invalid.
+const NO_ENVELOPE: &str = "no envelope";
 
 /// What an envelope says.
 #[derive(Debug)]
@@ -62,7 +69,7 @@ impl Spelling {
     /// The spelling of a body, if that is an envelope.
     #[must_use]
     pub fn of(body: &[u8]) -> Option<Self> {
-        let envelope = parse(body)?;
+        let envelope = parse(body).ok()?;
         let data = match (envelope.data, envelope.data()) {
             (_, Data::Objects(_)) => DataForm::Objects,
             (None, _) => DataForm::LeftOut,
@@ -110,10 +117,13 @@ enum Data<'a> {
 pub(super) fn read(status: StatusCode, body: &[u8]) -> Reading<'_> {
     if matches!(status.as_u16(), 408 | 502..=504) {
         // Even with an envelope: it is then a proxy's on the way.
-        let throttled = parse(body).is_some_and(|envelope| throttles(&envelope, status));
+        let throttled = parse(body).is_ok_and(|envelope| throttles(&envelope, status));
         return if throttled { Reading::Throttled } else { Reading::Unavailable("a gateway error") };
     }
-    let Some(envelope) = parse(body) else { return by_status(status) };
+    let envelope = match parse(body) {
+        Ok(envelope) => envelope,
+        Err(reason) => return by_status(status, reason),
+    };
     let failed = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
     let data = match envelope.data() {
         Data::Objects(records) if !failed => return Reading::Success(envelope.head(), records),
@@ -134,14 +144,14 @@ pub(super) fn read(status: StatusCode, body: &[u8]) -> Reading<'_> {
         _ if code.len() == 3 && code.starts_with('5') => Reading::Unavailable("a server error"),
         Data::Nothing if succeeded && status.is_success() => Reading::Success(head, Vec::new()),
         Data::Other if succeeded => Reading::Invalid("`data` is no list of objects"),
-        _ if code.is_empty() || succeeded => by_status(status),
+        _ if code.is_empty() || succeeded => by_status(status, NO_ENVELOPE),
         _ => Reading::Rejected,
     }
 }
 
 /// What stands in a member of `data`, where that is an object.
 pub(super) fn member<'a>(body: &'a [u8], name: &str) -> Option<&'a RawValue> {
-    let members: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(parse(body)?.data?.get()).ok()?;
+    let members: HashMap<Cow<'_, str>, &RawValue> = serde_json::from_str(parse(body).ok()?.data?.get()).ok()?;
     members.get(name).copied()
 }
 
@@ -169,20 +179,23 @@ pub fn is_throttled(status: StatusCode, body: &[u8]) -> bool {
 }
 
 /// What is left to go by when there is no envelope.
-fn by_status(status: StatusCode) -> Reading<'static> {
+fn by_status(status: StatusCode, reason: &'static str) -> Reading<'static> {
     match status.as_u16() {
         429 => Reading::Throttled,
         401 => Reading::Unauthorized,
         400..=499 => Reading::Rejected,
         500..=599 => Reading::Unavailable("a server error"),
-        _ => Reading::Invalid("no envelope"),
+        _ => Reading::Invalid(reason),
     }
 }
 
-fn parse(body: &[u8]) -> Option<Envelope<'_>> {
+fn parse(body: &[u8]) -> Result<Envelope<'_>, &'static str> {
+    if depth::is_too_deep(body) {
+        return Err(depth::TOO_DEEP);
+    }
     // A struct would also be read from an array.
     let object = body.trim_ascii_start().starts_with(b"{");
-    object.then(|| serde_json::from_slice(body).ok()).flatten()
+    object.then(|| serde_json::from_slice(body).ok()).flatten().ok_or(NO_ENVELOPE)
 }
 
 fn throttles(envelope: &Envelope<'_>, status: StatusCode) -> bool {
@@ -250,6 +263,7 @@ mod tests {
         for status in [200, 400, 429, 500, 503] {
             assert_eq!(name(status, refusal), "throttled", "{status}");
         }
+        let deep = format!(r#"{{"code":"200","data":[{{"a":{}{}}}]}}"#, "[".repeat(62), "]".repeat(62));
         let rows = [
             (200, r#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":[{},{}]}"#, "two"),
             (200, r#"{"code":"28930","errorCode":"28930","msg":"l1j777","data":[{}]}"#, "one"),
@@ -278,6 +292,8 @@ mod tests {
             (200, "[]", "invalid"),
             (200, "", "invalid"),
             (302, "", "invalid"),
+            (200, &deep, "invalid"),
+            (401, &deep, "unauthorized"),
         ];
         for (status, body, expected) in rows {
             assert_eq!(name(status, body), expected, "{status} {body}");

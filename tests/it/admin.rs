@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::harness::{App, DETAIL, Setup, all};
 
 /// The contract's list of metrics: each name without its prefix, and its labels. All of them are built.
-const METRICS: [(&str, &[&str]); 27] = [
+const METRICS: [(&str, &[&str]); 28] = [
     ("requests_total", &["route", "status"]),
     ("client_requests_total", &["client"]),
     ("request_duration_seconds", &["route"]),

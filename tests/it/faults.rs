@@ -10,12 +10,13 @@ use crate::harness::Setup;
 /// Whether the upstream counts as up.
 const UP: &str = "gateway_upstream_up{lookup=\"/api/audience/detail\"}";
 
-const FAULTS: [Fault; 7] = [
+const FAULTS: [Fault; 8] = [
     Fault::Status500,
     Fault::Html502,
     Fault::Status429,
     Fault::Truncated,
     Fault::WrongShape,
+    Fault::Deep,
     Fault::CloseEarly,
     Fault::CloseMidBody,
 ];

@@ -16,6 +16,8 @@ mod authority;
 mod lookup;
 // The error table: every row that a lookup can reach.
 mod refusals;
+// How deep and how much: what is too much is an answer, and not memory.
+mod limits;
 // Whatever the upstream turns out to be, answers are right.
 mod unknowns;
 // Random lookups give exactly what asking the upstream key by key gives.

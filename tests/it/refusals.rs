@@ -396,6 +396,7 @@ async fn an_upstream_that_keeps_failing_is_tried_a_bounded_number_of_times() {
         Fault::Html502,
         Fault::Truncated,
         Fault::WrongShape,
+        Fault::Deep,
         Fault::CloseEarly,
         Fault::CloseMidBody,
         Fault::Hang,

@@ -30,6 +30,7 @@ use super::{Cached, Config, Invalidate, Passthrough, Timeouts};
 use crate::{
     cache::{self, Cache, Policy},
     metrics::Metrics,
+    request::budget::Budget,
     route::Path,
     server::{self, Demand, duplex::Connector},
     shape::Shape,
@@ -165,6 +166,7 @@ fn cached(metrics: &Metrics) -> Cached {
         cache: Arc::new(Cache::new(&cache::Config { capacity: 1 << 20, policy }, metrics.cache())),
         shapes: vec![Arc::new(Shape::audience_detail())],
         credentials: Arc::new(Credentials::new(Mode::Forward(vec![X_TOKEN]))),
+        budget: Budget::new(1 << 20),
         max_body: 1 << 10,
         metrics: metrics.invalidation(),
     }
