@@ -21,7 +21,7 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::{Failure, logging};
 
@@ -121,6 +121,7 @@ fn target(config: &Config, path: Option<&str>) -> Result<Target, Failure> {
 /// Runs the gateway until it is told to stop.
 pub(crate) fn serve(config: Config) -> Result<(), Failure> {
     logging::start(&config.log);
+    raise_open_files(config.server.limits.max_connections);
     block_on(async {
         let stop = stop_signal()?;
         // Heard from the beginning: it would end a process that does not listen for it.
@@ -129,8 +130,23 @@ pub(crate) fn serve(config: Config) -> Result<(), Failure> {
     })
 }
 
+/// Takes as many open files as the system allows, and says so where that is too few for the callers that are let in: one
+/// for a caller's connection, and one for the upstream's that it may need.
+fn raise_open_files(max_connections: usize) {
+    let wanted = max_connections as u64 * 2;
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(limit) if limit < wanted => {
+            warn!(limit, wanted, "fewer files may be open than server.max_connections needs")
+        }
+        Ok(_) => {}
+        Err(error) => warn!(%error, "the limit of open files stays as it is"),
+    }
+}
+
 /// Runs the simulated upstream until it is told to stop.
 pub(crate) fn simulate(simulate: Simulate) -> Result<(), Failure> {
+    // What it has is what it can serve: nobody asked for a number of connections.
+    let _limit = rlimit::increase_nofile_limit(u64::MAX);
     block_on(async {
         let stop = stop_signal()?;
         let listener = bind(simulate.listen).await?;

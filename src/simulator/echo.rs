@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header::CONTENT_TYPE};
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use serde_json::json;
 
@@ -39,8 +40,21 @@ pub(super) async fn answer(request: Request<Incoming>) -> Response<Body> {
             response.headers_mut().extend(content_type.map(|value| (CONTENT_TYPE, value)));
             response
         }
+        "/echo/count" => count(request.into_body()).await,
         _ => mirror(request).await,
     }
+}
+
+/// Swallows a body, whatever its length, and says how long it was; nothing where it broke off.
+async fn count(mut body: Incoming) -> Response<Body> {
+    let mut bytes = Some(0);
+    while let Some(frame) = body.frame().await {
+        let length = frame.ok().map(|frame| frame.data_ref().map_or(0, Bytes::len));
+        bytes = bytes.zip(length).map(|(bytes, length)| bytes + length);
+    }
+    let mut response = Response::new(Body::whole(json!({ "bodyBytes": bytes }).to_string().into()));
+    response.headers_mut().insert(CONTENT_TYPE, JSON);
+    response
 }
 
 /// Says what arrived; two cookies and a header of its own show what comes back.

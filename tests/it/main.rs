@@ -64,6 +64,8 @@ mod shutdown;
 mod process;
 // The program over TLS and HTTP/2.
 mod tls;
+// Slow clients and large bodies, over real sockets: who keeps it waiting is gone, and memory stays.
+mod attack;
 // Nothing personal in what the program writes.
 mod privacy;
 // What the API's description says is what the code says.

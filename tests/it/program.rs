@@ -101,6 +101,14 @@ impl Program {
         std::fs::read_to_string(&self.stderr).unwrap()
     }
 
+    /// A figure of the kernel's about its memory, in bytes: `VmRSS`, or `VmHWM` for the most that it ever was.
+    pub fn memory(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        kilobytes.expect("a number of kB") * 1024
+    }
+
     pub fn signal(&self, name: &str) {
         let sent =
             Command::new("sh").args(["-c", "kill -s $0 $1", name, &self.child.id().to_string()]).status().unwrap();
