@@ -19,6 +19,11 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 /// The longest pause: a second is how long a person takes not to notice that the trouble is over.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
+/// Bytes of an answer that the kernel takes before they can be sent. Left to itself it takes up to four MiB for a peer that does
+/// not read, of a memory that all connections share; what is under way to a peer that does is not counted.
+#[cfg(target_os = "linux")]
+const UNSENT: u32 = 128 << 10;
+
 /// Who is at the other end: a request extension of every request.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct Peer {
@@ -52,6 +57,8 @@ impl Listener for TcpListener {
         let (stream, address) = Self::accept(self).await?;
         // It only fails when the connection is gone already, which the first read will find out.
         let _ = stream.set_nodelay(true);
+        #[cfg(target_os = "linux")]
+        let _ = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT);
         Ok((stream, Peer::at(Some(address))))
     }
 }
