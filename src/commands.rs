@@ -136,7 +136,7 @@ fn raise_open_files(max_connections: usize) {
     let wanted = max_connections as u64 * 2;
     match rlimit::increase_nofile_limit(u64::MAX) {
         Ok(limit) if limit < wanted => {
-            warn!(limit, wanted, "fewer files may be open than server.max_connections needs")
+            warn!(limit, wanted, "fewer files may be open than server.max_connections needs");
         }
         Ok(_) => {}
         Err(error) => warn!(%error, "the limit of open files stays as it is"),
