@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The advisory database: the newest snapshot in the folder that lies beside the checkout, where there is one.
 ADVISORIES ?= $(lastword $(sort $(wildcard ../shared/data/rustsec-advisories-*.tgz)))
 
-.PHONY: test setup fmt clippy unit openapi benches doc demo bench replay supply-chain
+.PHONY: test setup fmt clippy unit openapi benches doc demo bench replay attack supply-chain
 
 # In the order in which a mistake is found soonest: two seconds, then minutes.
 test: setup fmt clippy unit openapi benches doc
@@ -43,6 +43,10 @@ bench:
 ARGS ?= --trace benches/data/trace-web07.txt --rate 220
 replay:
 	$(CARGO) bench --locked --bench replay -- $(ARGS)
+
+# What ten thousand hostile connections of each kind cost; one kind with `make attack ONLY="half a head"`.
+attack:
+	$(CARGO) bench --locked --bench attack -- --only "$(ONLY)"
 
 demo:
 	$(CARGO) run --release --locked -- demo

@@ -47,6 +47,9 @@ struct Options {
     /// Connections of each kind.
     #[arg(long, default_value_t = 10_000)]
     connections: usize,
+    /// Only the kinds whose names contain this.
+    #[arg(long, default_value = "")]
+    only: String,
     /// Measures; `cargo bench` says so.
     #[arg(long, hide = true)]
     bench: bool,
@@ -63,15 +66,19 @@ struct Kind {
     passes: bool,
 }
 
+fn post(path: &str, length: usize) -> Vec<u8> {
+    format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n").into_bytes()
+}
+
+/// A lookup of so many customers.
+fn lookup(keys: u64) -> Vec<u8> {
+    let simulator = Simulator::new(simulator::Config::default());
+    let ids: Vec<_> = (0..keys).map(|index| simulator.customer(index).id.to_string()).collect();
+    let body = format!(r#"{{"audienceUserIdList":[{}]}}"#, ids.join(","));
+    [post("/api/audience/detail", body.len()), body.into_bytes()].concat()
+}
+
 fn kinds() -> Vec<Kind> {
-    let customer = |index| Simulator::new(simulator::Config::default()).customer(index).id.to_string();
-    let post = |path: &str, length: usize| {
-        format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n").into_bytes()
-    };
-    let lookup = |keys: u64| {
-        let body = format!(r#"{{"audienceUserIdList":[{}]}}"#, (0..keys).map(customer).collect::<Vec<_>>().join(","));
-        [post("/api/audience/detail", body.len()), body.into_bytes()].concat()
-    };
     let head = |bytes: usize| [&b"GET / HTTP/1.1\r\nhost: x\r\nx: "[..], &vec![b'x'; bytes - 40]].concat();
     let half = |path: &str| [post(path, KIB * KIB), vec![b' '; KIB * KIB / 2]].concat();
     let kind = |name, sends| Kind { name, sends, reads: false, passes: false };
@@ -96,7 +103,7 @@ fn main() -> io::Result<()> {
     let mut out = io::stdout();
     writeln!(out, "| kind | connections | open | peak RSS | each | kernel | lookup |")?;
     writeln!(out, "|---|---:|---:|---:|---:|---:|---:|")?;
-    for kind in kinds() {
+    for kind in kinds().into_iter().filter(|kind| kind.name.contains(&options.only)) {
         // One end of each connection is in this process, the other one in the gateway, where one to the upstream may follow.
         let ends = if kind.passes { 2 } else { 1 };
         let most = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(200) / ends;
@@ -111,16 +118,16 @@ async fn attack(kind: &Kind, connections: usize) -> String {
     let desk = tempfile::tempdir().unwrap();
     let (_upstream, address) = simulate(&desk).await;
     let (gateway, callers, operators) = serve(&desk, address, connections + 100).await;
-    warm(callers).await;
+    ask(callers, &lookup(100)).await;
     let before = memory(&gateway, "VmRSS");
     let held = connect_all(callers, kind, connections).await;
     // What was sent is taken in, and what is taken out is sent.
     sleep(PATIENCE).await;
     let open = open(operators).await;
-    let mut longest = Duration::ZERO;
+    let (lookup, mut longest) = (lookup(1), Duration::ZERO);
     for _ in 0..50 {
         let asked = Instant::now();
-        warm(callers).await;
+        ask(callers, &lookup).await;
         longest = longest.max(asked.elapsed());
     }
     let peak = memory(&gateway, "VmHWM");
@@ -178,11 +185,10 @@ async fn read_answer(io: &mut TcpStream) -> String {
     }
 }
 
-/// Asks for the customers that the attack asks for, so that they are cached.
-async fn warm(callers: SocketAddr) {
-    let lookup = kinds().into_iter().find(|kind| kind.name.starts_with("does not read a lookup")).unwrap();
+/// Has a lookup answered.
+async fn ask(callers: SocketAddr, lookup: &[u8]) {
     let mut io = TcpStream::connect(callers).await.unwrap();
-    io.write_all(&lookup.sends).await.unwrap();
+    io.write_all(lookup).await.unwrap();
     read_answer(&mut io).await;
 }
 
