@@ -121,9 +121,7 @@ async fn attack(kind: &Kind, connections: usize) -> String {
     ask(callers, &lookup(100)).await;
     let before = memory(&gateway, "VmRSS");
     let held = connect_all(callers, kind, connections).await;
-    // What was sent is taken in, and what is taken out is sent.
-    sleep(PATIENCE).await;
-    let open = open(operators).await;
+    let open = settled(operators).await;
     let (lookup, mut longest) = (lookup(1), Duration::ZERO);
     for _ in 0..50 {
         let asked = Instant::now();
@@ -190,6 +188,18 @@ async fn ask(callers: SocketAddr, lookup: &[u8]) {
     let mut io = TcpStream::connect(callers).await.unwrap();
     io.write_all(lookup).await.unwrap();
     read_answer(&mut io).await;
+}
+
+/// How many connections the gateway has, once it has taken in all that it takes.
+async fn settled(operators: SocketAddr) -> u64 {
+    let mut before = None;
+    loop {
+        sleep(PATIENCE).await;
+        let now = open(operators).await;
+        if before.replace(now) == Some(now) {
+            return now;
+        }
+    }
 }
 
 async fn open(operators: SocketAddr) -> u64 {
