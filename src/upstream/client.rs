@@ -4,9 +4,9 @@
 //! lookup's answer arrives within `request_timeout` and `max_response`; the moment a request is handed to a live
 //! connection is reported, so that the pace is kept between requests and not between connection attempts.
 //!
-//! Lookups and tokens go over HTTP/2 where the upstream offers it in TLS: they are few and their answers are read at once.
-//! What is passed through goes over HTTP/1.1, a connection for each request under way: on a shared one a caller who
-//! does not read its answer would sooner or later hold up everybody's.
+//! Where the upstream offers HTTP/2 in TLS that is what is spoken. Lookups have a connection apart from what passes through,
+//! so that they wait for nothing else; and a caller who does not read its answer holds up nobody: the connection's window
+//! has room for the whole [window](STREAM_WINDOW) of each of its streams.
 
 use std::{borrow::Cow, pin::pin, sync::Arc, time::Duration};
 
@@ -52,6 +52,12 @@ const READ_AHEAD: usize = 64 << 10;
 /// word would otherwise take the next request, too.
 const PING_INTERVAL: Duration = Duration::from_secs(2);
 
+/// Bytes of one answer that may be on their way: at 20 ms there and back, 12 MB in a second.
+const STREAM_WINDOW: u32 = 256 << 10;
+
+/// Answers that one connection has room for. Servers commonly allow 100 to 250 at once.
+const STREAMS: u32 = 256;
+
 /// `audience-gateway/1.2.3`.
 const AGENT: &str = concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION"));
 
@@ -89,22 +95,21 @@ impl Client {
     /// A client that makes its connections with `dial`.
     #[must_use]
     pub fn new(config: Config, dial: Arc<dyn Dial>) -> Self {
-        let client = |dial, is_shared| {
+        let connector =
+            Connector { dial, connect_timeout: config.connect_timeout, write_timeout: config.request_timeout };
+        let client = || {
             HyperClient::builder(TokioExecutor::new())
                 .http1_max_buf_size(READ_AHEAD)
                 .pool_idle_timeout(POOL_IDLE)
                 .pool_timer(TokioTimer::new())
                 .timer(TokioTimer::new())
+                .http2_initial_stream_window_size(STREAM_WINDOW)
+                .http2_initial_connection_window_size(STREAM_WINDOW * STREAMS)
                 .http2_keep_alive_interval(PING_INTERVAL)
                 .http2_keep_alive_timeout(config.connect_timeout)
-                .build(Connector {
-                    dial,
-                    is_shared,
-                    connect_timeout: config.connect_timeout,
-                    write_timeout: config.request_timeout,
-                })
+                .build(connector.clone())
         };
-        let (own, passing) = (client(Arc::clone(&dial), true), client(dial, false));
+        let (own, passing) = (client(), client());
         let credentials = Arc::new(Credentials::new(config.credentials.clone()));
         Self { own, passing, config: Arc::new(config), credentials }
     }

@@ -35,30 +35,17 @@ use super::Config;
 pub trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
-/// A connection that is being made.
-pub type Dialing = Pin<Box<dyn Future<Output = Result<Box<dyn Io>, BoxError>> + Send>>;
-
-/// A connection that is being made, and whether HTTP/2 was agreed on.
-pub type DialingShared = Pin<Box<dyn Future<Output = Result<(Box<dyn Io>, bool), BoxError>> + Send>>;
+/// A connection that is being made, and whether HTTP/2 was agreed on for it.
+pub type Dialing = Pin<Box<dyn Future<Output = Result<(Box<dyn Io>, bool), BoxError>> + Send>>;
 
 /// Makes connections to the upstream.
 pub trait Dial: Send + Sync + 'static {
-    /// Starts to make a connection to the URI's authority, for HTTP/1.1.
+    /// Starts to make a connection to the URI's authority.
     fn dial(&self, to: Uri) -> Dialing;
-
-    /// The same for requests that may share a connection: HTTP/2 may be agreed on.
-    fn dial_shared(&self, to: Uri) -> DialingShared {
-        let dialing = self.dial(to);
-        Box::pin(async move { Ok((dialing.await?, false)) })
-    }
 }
 
 /// TCP, and TLS where the scheme asks for it.
-pub struct Network {
-    http1: HttpsConnector<HttpConnector>,
-    /// Offers HTTP/2 as well, in TLS only (ALPN).
-    any: HttpsConnector<HttpConnector>,
-}
+pub struct Network(HttpsConnector<HttpConnector>);
 
 impl Network {
     /// Reads the certificate authorities and sets the connector up.
@@ -70,20 +57,16 @@ impl Network {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(config.connect_timeout));
-        let builder = || Ok::<_, String>(HttpsConnectorBuilder::new().with_tls_config(tls(config)?).https_or_http());
-        let http1 = builder()?.enable_http1().wrap_connector(tcp.clone());
-        Ok(Self { http1, any: builder()?.enable_all_versions().wrap_connector(tcp) })
+        let tls = tls(config)?;
+        let builder = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http();
+        // Offered in TLS only (ALPN): over a plain connection it is HTTP/1.1.
+        Ok(Self(builder.enable_all_versions().wrap_connector(tcp)))
     }
 }
 
 impl Dial for Network {
     fn dial(&self, to: Uri) -> Dialing {
-        let connecting = self.http1.clone().call(to);
-        Box::pin(async move { Ok(Box::new(TokioIo::new(connecting.await?)) as Box<dyn Io>) })
-    }
-
-    fn dial_shared(&self, to: Uri) -> DialingShared {
-        let connecting = self.any.clone().call(to);
+        let connecting = self.0.clone().call(to);
         Box::pin(async move {
             let io = connecting.await?;
             let is_http_2 = io.connected().is_negotiated_h2();
@@ -166,8 +149,6 @@ impl ServerCertVerifier for AcceptAny {
 #[derive(Clone)]
 pub(super) struct Connector {
     pub(super) dial: Arc<dyn Dial>,
-    /// Whether its requests may share a connection.
-    pub(super) is_shared: bool,
     pub(super) connect_timeout: Duration,
     /// How long the upstream may take no byte of what is written to it.
     pub(super) write_timeout: Duration,
@@ -183,13 +164,7 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let dialing: DialingShared = if self.is_shared {
-            self.dial.dial_shared(to)
-        } else {
-            let dialing = self.dial.dial(to);
-            Box::pin(async move { Ok((dialing.await?, false)) })
-        };
-        let dialing = tokio::time::timeout(self.connect_timeout, dialing);
+        let dialing = tokio::time::timeout(self.connect_timeout, self.dial.dial(to));
         let write_timeout = self.write_timeout;
         Box::pin(async move {
             let late = |_elapsed| io::Error::new(io::ErrorKind::TimedOut, "connecting took too long");

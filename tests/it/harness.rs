@@ -111,7 +111,7 @@ impl Dial for Pipes {
         Box::pin(async move {
             let (near, far) = tokio::io::duplex(BUFFER);
             connections.send(far).await?;
-            Ok(Box::new(near) as Box<dyn Io>)
+            Ok((Box::new(near) as Box<dyn Io>, false))
         })
     }
 }

@@ -166,7 +166,7 @@ impl Dial for ToWarehouse {
         Box::pin(async move {
             let (near, far) = tokio::io::duplex(1 << 16);
             connections.send(far).await?;
-            Ok(Box::new(near) as Box<dyn Io>)
+            Ok((Box::new(near) as Box<dyn Io>, false))
         })
     }
 }

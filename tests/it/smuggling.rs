@@ -102,7 +102,7 @@ impl Dial for Literal {
     fn dial(&self, _to: Uri) -> Dialing {
         let (near, far) = tokio::io::duplex(BUFFER);
         self.tasks.lock().expect("nobody panics here").spawn(serve(far, self.seen.clone()));
-        Box::pin(async { Ok(Box::new(near) as Box<dyn Io>) })
+        Box::pin(async { Ok((Box::new(near) as Box<dyn Io>, false)) })
     }
 }
 

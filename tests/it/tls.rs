@@ -142,7 +142,7 @@ async fn serve_upstream(authority: &Authority) -> (SocketAddr, Arc<Mutex<Vec<(Ve
 }
 
 #[tokio::test]
-async fn an_upstream_with_tls_is_asked_in_http_2_and_what_passes_through_goes_in_http_1() {
+async fn an_upstream_with_tls_is_asked_in_the_version_that_it_prefers_and_must_be_who_it_says() {
     let (desk, authority) = (Desk::new(), Authority::new("a"));
     let (upstream, asked, _running) = serve_upstream(&authority).await;
     let config = format!(
@@ -155,7 +155,7 @@ async fn an_upstream_with_tls_is_asked_in_http_2_and_what_passes_through_goes_in
     let reply = lookup(callers, r#"{"audienceUserIdList":[7]}"#).await;
     assert_eq!(reply.records(), [r#"{"audienceUserId":7}"#], "{}", reply.text());
     assert_eq!(send(callers, http::Method::PUT, "/echo", "body", &[]).await.status, 200);
-    let expected = [(Version::HTTP_2, format!("/open{DETAIL}")), (Version::HTTP_11, "/open/echo".to_owned())];
+    let expected = [(Version::HTTP_2, format!("/open{DETAIL}")), (Version::HTTP_2, "/open/echo".to_owned())];
     assert_eq!(*asked.lock().unwrap(), expected);
 
     // Nobody is believed to be the upstream whom its authority has not signed.

@@ -69,7 +69,7 @@ impl Dial for Wire {
         };
         let (near, far) = duplex(PIPE);
         upstream(far, &mut self.tasks.lock().expect("no test panics here"));
-        Box::pin(async { Ok(Box::new(near) as Box<dyn Io>) })
+        Box::pin(async { Ok((Box::new(near) as Box<dyn Io>, false)) })
     }
 }
 

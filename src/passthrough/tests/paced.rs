@@ -118,7 +118,7 @@ impl Dial for SlowWire {
         self.1.lock().expect("no test panics here").spawn(self.0.clone().serve_connection(far));
         Box::pin(async {
             sleep(Duration::from_millis(300)).await;
-            Ok(Box::new(near) as Box<dyn Io>)
+            Ok((Box::new(near) as Box<dyn Io>, false))
         })
     }
 }
