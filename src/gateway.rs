@@ -10,9 +10,9 @@ mod reload;
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, Response, Version};
-use http_body_util::{BodyExt, Either, Full, Limited};
-use hyper::body::{Body, Incoming};
+use http::{Request, Response};
+use http_body_util::{Either, Full};
+use hyper::body::Body;
 use tokio::{sync::oneshot, task::JoinSet};
 use tower::{BoxError, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, service_fn};
 use tracing::info;
@@ -30,7 +30,7 @@ use crate::{
     passthrough::{self, Passthrough},
     request::{Limits, budget::Budget},
     route::{Route, Router},
-    server::{Demand, Listener, Peer, Server},
+    server::{Demand, Listener, Peer, Received, Server},
     shape::Shape,
     upstream::{self, connect::Dial},
     warmup::{self, Warmup},
@@ -43,12 +43,6 @@ pub type ResponseBody = Either<Full<Bytes>, passthrough::Body>;
 
 /// Connections to the admin listener: a scraper, a probe and a few people.
 const ADMIN_CONNECTIONS: usize = 64;
-
-/// Bytes of a refused body that are read for the sake of its sender.
-const SWALLOWED: usize = 64 << 10;
-
-/// For how long it is.
-const SWALLOWING: Duration = Duration::from_secs(1);
 
 /// What part of the grace period is kept for writing the last answers: waiting callers are told before it.
 const LAST_WORDS: f64 = 0.1;
@@ -269,10 +263,10 @@ impl Edge {
         let admitted = self.admit(&mut request);
         let response = match (admitted, route) {
             // Before anything of it is read or said: to a stranger every path is the same.
-            (Err(refusal), _) => refuse(request, &refusal).await,
+            (Err(refusal), _) => whole(refusal.response()),
             (Ok(client), Route::Lookup(position)) => whole(self.lookups[position].0.handle(request, client).await),
-            (Ok(_), Route::MethodNotAllowed(_)) => refuse(request, &Refusal::MethodNotAllowed).await,
-            (Ok(_), Route::Unsafe(reason)) => refuse(request, &Refusal::UnsafePath(reason)).await,
+            (Ok(_), Route::MethodNotAllowed(_)) => whole(Refusal::MethodNotAllowed.response()),
+            (Ok(_), Route::Unsafe(reason)) => whole(Refusal::UnsafePath(reason).response()),
             (Ok(_), Route::Passthrough(path)) => self.passthrough.handle(request, path).await.map(Either::Right),
         };
         metrics.answered(response.status(), took(began));
@@ -289,22 +283,6 @@ impl Edge {
     }
 }
 
-/// Refuses a request of which nothing was read.
-///
-/// An answer in HTTP/2 that comes before the end of the request makes the rest of it void (RFC 9113, section 8.1), which
-/// some clients take for a failure of the whole. A body that is there, or about to be, is read to its end first.
-async fn refuse<B>(request: Request<B>, refusal: &Refusal) -> Response<ResponseBody>
-where
-    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
-{
-    if request.version() == Version::HTTP_2 {
-        let body = Limited::new(request.into_body(), SWALLOWED);
-        // Whether it has ended, is longer, or does not come: that was all that is done for it.
-        let _read = tokio::time::timeout(SWALLOWING, body.collect()).await;
-    }
-    whole(refusal.response())
-}
-
 fn took(began: clock::Instant) -> Duration {
     clock::now().saturating_duration_since(began)
 }
@@ -317,7 +295,7 @@ fn whole(response: Response<Bytes>) -> Response<ResponseBody> {
 fn stack(
     edge: Arc<Edge>,
     max_in_flight: usize,
-) -> impl Service<Request<Incoming>, Response = Response<ResponseBody>, Error = BoxError, Future: Send>
+) -> impl Service<Request<Received>, Response = Response<ResponseBody>, Error = BoxError, Future: Send>
 + Clone
 + Send
 + 'static {

@@ -38,6 +38,7 @@ use super::{
     head::Fault,
     judged::Judged,
     patience::Patience,
+    received::Received,
     stats::Reason,
     watched::Watched,
 };
@@ -82,7 +83,7 @@ pub(super) async fn serve<Io, S, B>(
 ) -> Option<Reason>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
+    S: Service<Request<Received>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
         + Clone
         + Send
         + 'static,
@@ -94,7 +95,7 @@ where
         let in_flight = InFlight::begin(&requests);
         let is_for_server = request.method() == Method::OPTIONS && request.uri().path() == "*";
         request.extensions_mut().insert(peer);
-        let response = (!is_for_server).then(|| service.clone().oneshot(request));
+        let response = (!is_for_server).then(|| service.clone().oneshot(request.map(Received::new)));
         async move {
             let Some(response) = response else { return Ok::<_, S::Error>(methods(in_flight)) };
             let mut response = response.await?;

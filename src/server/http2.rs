@@ -37,6 +37,7 @@ use super::{
     connection::Terms,
     drain::Drain,
     quiet::{Quiet, Turns},
+    received::Received,
     stats::Reason,
     stream::{self, Sent},
     watched::Watched,
@@ -59,7 +60,7 @@ const PING_TIMEOUT: Duration = Duration::from_secs(20);
 pub(super) async fn serve<Io, S, B>((io, peer): (Io, Peer), service: S, terms: Terms, drain: Drain) -> Option<Reason>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
+    S: Service<Request<Received>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
         + Clone
         + Send
         + 'static,

@@ -39,6 +39,7 @@ mod listener;
 mod opening;
 mod patience;
 mod quiet;
+mod received;
 mod stats;
 mod stream;
 mod target;
@@ -52,7 +53,7 @@ use std::{pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::task::{JoinError, JoinSet};
 use tower::{BoxError, Service};
 
@@ -60,6 +61,7 @@ pub use self::{
     allowance::{Allowance, Demand},
     connection::METHODS,
     listener::{Listener, Peer},
+    received::Received,
     stats::{Reason, Stats},
 };
 use self::{connection::Terms, drain::Drain, goodbye::Goodbyes, listener::Acceptor, opening::Accepted, tls::Tls};
@@ -84,7 +86,7 @@ pub struct Config {
 pub async fn serve<L, S, B>(listener: L, service: S, config: Config, shutdown: impl Future<Output = ()>)
 where
     L: Listener,
-    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
+    S: Service<Request<Received>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
         + Clone
         + Send
         + 'static,
@@ -125,7 +127,7 @@ impl Server {
     pub async fn serve<L, S, B>(self, listener: L, service: S, shutdown: impl Future<Output = ()>)
     where
         L: Listener,
-        S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
+        S: Service<Request<Received>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
             + Clone
             + Send
             + 'static,
@@ -160,7 +162,7 @@ impl Server {
     fn admit<Io, S, B>(&self, connections: &mut JoinSet<()>, io: Io, peer: Peer, (service, drain): (S, Drain))
     where
         Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-        S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
+        S: Service<Request<Received>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
             + Clone
             + Send
             + 'static,

@@ -9,7 +9,7 @@ use std::{future::poll_fn, io, pin::pin, task::Poll};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::{Body, Incoming};
+use hyper::body::Body;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::{Instant, error::Elapsed, timeout_at},
@@ -22,6 +22,7 @@ use super::{
     connection::{self, Terms},
     drain::Drain,
     goodbye, http2,
+    received::Received,
     stats::Reason,
     tls::{HTTP_2, Tls},
     wire::{Begun, Wire},
@@ -63,7 +64,7 @@ pub(super) async fn serve<Io, S, B>(
 ) -> Option<Reason>
 where
     Io: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
+    S: Service<Request<Received>, Response = Response<B>, Error: Into<BoxError>, Future: Send + 'static>
         + Clone
         + Send
         + 'static,

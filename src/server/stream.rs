@@ -6,6 +6,7 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -23,6 +24,7 @@ use super::{
     connection::METHODS,
     head::{self, Fault},
     quiet::Turn,
+    received::{Received, Rest},
     target::{is_authority, is_target},
 };
 use crate::error::Refusal;
@@ -34,15 +36,19 @@ pub(super) async fn answer<S, B>(
     turn: Turn,
 ) -> Result<Response<Sent<B>>, S::Error>
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error: Into<BoxError>>,
+    S: Service<Request<Received>, Response = Response<B>, Error: Into<BoxError>>,
     B: Body,
 {
     let (mut parts, body) = request.into_parts();
+    let (body, rest) = Received::with_rest(body);
+    let sent = |body| Sent { body, turn, rest, discarding: None };
     if let Err(fault) = judge(&parts) {
-        return Ok(Refusal::InvalidRequest(fault.as_str().into()).response().map(|text| Sent::own(text, turn)));
+        drop(body);
+        return Ok(Refusal::InvalidRequest(fault.as_str().into()).response().map(|text| sent(Source::Own(text))));
     }
     if parts.uri.path() == "*" {
-        let mut response = Response::new(Sent::own(Bytes::new(), turn));
+        drop(body);
+        let mut response = Response::new(sent(Source::Own(Bytes::new())));
         response.headers_mut().insert(ALLOW, METHODS);
         return Ok(response);
     }
@@ -52,9 +58,9 @@ where
     if is_head {
         let (mut parts, body) = response.into_parts();
         say_length(&mut parts.headers, body.size_hint().exact());
-        return Ok(Response::from_parts(parts, Sent::own(Bytes::new(), turn)));
+        return Ok(Response::from_parts(parts, sent(Source::Own(Bytes::new()))));
     }
-    Ok(response.map(|body| Sent { body: Source::Service(body), turn }))
+    Ok(response.map(|body| sent(Source::Service(body))))
 }
 
 /// Judges what hyper has let through.
@@ -89,11 +95,14 @@ fn say_length(headers: &mut HeaderMap, length: Option<u64>) {
     }
 }
 
-/// An answer's body, which says whose turn it is.
-#[derive(Debug)]
+/// An answer's body, which says whose turn it is, and ends when the request's has.
 pub(super) struct Sent<B> {
     body: Source<B>,
     turn: Turn,
+    /// What the service has left of the request's body.
+    rest: Arc<Rest>,
+    /// Runs once the answer has been sent and something was left.
+    discarding: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
 
 #[derive(Debug)]
@@ -104,8 +113,11 @@ enum Source<B> {
 }
 
 impl<B> Sent<B> {
-    fn own(text: Bytes, turn: Turn) -> Self {
-        Self { body: Source::Own(text), turn }
+    fn poll_discarded(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.discarding.is_none() && !self.rest.is_over() {
+            self.discarding = Some(Box::pin(Arc::clone(&self.rest).discard()));
+        }
+        self.discarding.as_mut().map_or(Poll::Ready(()), |discarding| discarding.as_mut().poll(cx))
     }
 }
 
@@ -115,11 +127,19 @@ impl<B: Body<Data: From<Bytes>> + Unpin> Body for Sent<B> {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
         let this = self.get_mut();
+        if this.discarding.is_some() {
+            return this.poll_discarded(cx).map(|()| None);
+        }
         let polled = match &mut this.body {
             Source::Own(text) if text.is_empty() => Poll::Ready(None),
             Source::Own(text) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text).into())))),
             Source::Service(body) => Pin::new(body).poll_frame(cx),
         };
+        if matches!(polled, Poll::Ready(None)) {
+            // With the answer's body the service lets go of what it may still have of the request's.
+            this.body = Source::Own(Bytes::new());
+            return this.poll_discarded(cx).map(|()| None);
+        }
         // hyper comes back for more when the peer has taken what there was.
         if polled.is_pending() {
             this.turn.is_ours();
@@ -130,10 +150,11 @@ impl<B: Body<Data: From<Bytes>> + Unpin> Body for Sent<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.body {
+        let is_sent = match &self.body {
             Source::Own(text) => text.is_empty(),
             Source::Service(body) => body.is_end_stream(),
-        }
+        };
+        is_sent && self.rest.is_over()
     }
 
     fn size_hint(&self) -> SizeHint {

@@ -8,11 +8,10 @@ use std::{
     time::Duration,
 };
 
-use audience_gateway::server::{self, Server, tls::Files};
+use audience_gateway::server::{self, Received, Server, tls::Files};
 use bytes::Bytes;
 use http::{Request, Response, Version};
 use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
 use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::{client::legacy::Client, rt::TokioExecutor};
 use rustls::{
@@ -125,7 +124,7 @@ async fn serve_upstream(authority: &Authority) -> (SocketAddr, Arc<Mutex<Vec<(Ve
     let tls = Files { cert, key, client_ca: None }.read().unwrap();
     let asked = Arc::new(Mutex::new(Vec::new()));
     let noted = Arc::clone(&asked);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Received>| {
         noted.lock().unwrap().push((request.version(), request.uri().path().to_owned()));
         async {
             let record = r#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":[{"audienceUserId":7}]}"#;

@@ -18,7 +18,6 @@ use std::{
 };
 
 use http::{Request, Uri};
-use hyper::body::Incoming;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     task::JoinSet,
@@ -32,7 +31,7 @@ use crate::{
     metrics::Metrics,
     request::budget::Budget,
     route::Path,
-    server::{self, Demand, duplex::Connector},
+    server::{self, Demand, Received, duplex::Connector},
     shape::Shape,
     simulator::{self, Simulator},
     upstream::{
@@ -109,7 +108,7 @@ impl Fixture {
         let client = Client::new(upstream_config(), Arc::new(wire));
         let cached = cached(&metrics);
         let passthrough = Arc::new(Passthrough::new(config, (client, TIMEOUTS), metrics.passthrough(), cached));
-        let service = service_fn(move |request: Request<Incoming>| {
+        let service = service_fn(move |request: Request<Received>| {
             let passthrough = Arc::clone(&passthrough);
             let path = Path::normalise(request.uri().path(), BASE).expect("these paths are safe");
             async move { Ok::<_, Infallible>(passthrough.handle(request, path).await) }

@@ -143,7 +143,7 @@ fn garbled(random: &mut fastrand::Rng) -> Vec<u8> {
 async fn hyper_finds_the_requests_where_they_were_found_and_never_refuses_one_itself() {
     let served = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&served);
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Received>| {
         count.fetch_add(1, Relaxed);
         async move {
             let body = request.into_body().collect().await;

@@ -234,3 +234,15 @@ async fn a_request_that_its_caller_takes_back_is_dropped() {
     fixture.wait_for_the_end().await;
     assert_eq!(caller.closed().await, Duration::ZERO);
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_ends_when_its_request_has_so_that_a_client_that_is_still_sending_gets_it_whole() {
+    let fixture = Fixture::new();
+    let mut caller = Caller::connect(&fixture).await;
+    for bytes in [10, 100 << 10, 900 << 10] {
+        let request = Request::post("http://test/upload").body(Full::from(vec![b'x'; bytes])).expect("a request");
+        let (status, _, body) = text(caller.ask(request).await.expect("an answer")).await;
+        assert_eq!((status, &*body), (StatusCode::PAYLOAD_TOO_LARGE, "too large"));
+    }
+    assert_eq!(text(caller.get("/").await.expect("an answer")).await.2, "hello");
+}

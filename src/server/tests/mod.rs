@@ -29,7 +29,7 @@ use tokio::{
 };
 use tower::{BoxError, service_fn};
 
-use super::{Config, Listener, Peer, Reason, Server, Stats, duplex};
+use super::{Config, Listener, Peer, Reason, Received, Server, Stats, duplex};
 use crate::clock;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,7 +101,7 @@ fn run<L: Listener + 'static>(server: Server, listener: L) -> (Arc<Stats>, onesh
     (stats, stop, running)
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Either<Full<Bytes>, Pieces>>, BoxError> {
+async fn answer(request: Request<Received>) -> Result<Response<Either<Full<Bytes>, Pieces>>, BoxError> {
     let peer = *request.extensions().get::<Peer>().expect("every request has its peer");
     let mut status = StatusCode::OK;
     let body = match request.uri().path() {
@@ -238,6 +238,6 @@ async fn a_service_that_fails_ends_its_connection() {
 #[expect(dead_code, reason = "says at compile time that a service may be infallible")]
 fn an_infallible_service_is_one(server: Server, listener: duplex::Duplex) -> impl Future<Output = ()> + Send {
     let service =
-        service_fn(|_request: Request<Incoming>| async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::new()))) });
+        service_fn(|_request: Request<Received>| async { Ok::<_, Infallible>(Response::new(Full::new(Bytes::new()))) });
     server.serve(listener, service, std::future::pending())
 }
