@@ -25,6 +25,7 @@ use crate::{
     config::Config,
     dispatch::{self, Client, Fleet, Recruit, Worker},
     error::Refusal,
+    key_log::KeyLog,
     lookup::Lookup,
     metrics::{Metrics, RouteMetrics},
     passthrough::{self, Passthrough},
@@ -88,11 +89,12 @@ impl Gateway {
             timeout: config.server.limits.header_timeout,
             budget: budget.clone(),
         };
+        let key_log = KeyLog::new(config.log.key_hash_secret.as_ref());
         for (position, built) in (0..=u8::MAX).zip(&config.lookups) {
             let path = &built.shape.path;
             let shape = Arc::new(built.shape.clone());
-            let recruit =
-                recruiter(built.dispatch.clone(), client.clone(), Arc::clone(&shape), Arc::clone(&cache), &metrics);
+            let dispatching = (built.dispatch.clone(), key_log.clone());
+            let recruit = recruiter(dispatching, client.clone(), Arc::clone(&shape), Arc::clone(&cache), &metrics);
             let fleet = Arc::new(Fleet::new(built.dispatch.limit_per, recruit, clock::now()));
             admin_paths.push(admin::Path {
                 position,
@@ -110,6 +112,7 @@ impl Gateway {
                 credentials: Arc::clone(client.credentials()),
                 cache: Arc::clone(&cache),
                 dispatch: fleet,
+                key_log: key_log.clone(),
             };
             lookups.push((lookup, metrics.route(path)));
         }
@@ -125,6 +128,7 @@ impl Gateway {
             max_body: config.server.max_body,
             budget,
             metrics: metrics.invalidation(),
+            key_log: key_log.clone(),
         };
         let passthrough =
             Passthrough::new(&config.passthrough, (client.clone(), timeouts), metrics.passthrough(), cached);
@@ -152,6 +156,7 @@ impl Gateway {
             readiness: Arc::clone(&readiness),
             server: server.stats(),
             started: clock::now(),
+            key_log,
         };
         Ok(Self { edge: Arc::new(edge), admin: Arc::new(admin), readiness, server, client, warmup, config })
     }
@@ -230,7 +235,7 @@ fn warmup(
 
 /// How workers are made: each asks through the one client.
 fn recruiter(
-    config: dispatch::Config,
+    (config, key_log): (dispatch::Config, KeyLog),
     client: upstream::client::Client,
     shape: Arc<Shape>,
     cache: Arc<Cache>,
@@ -245,7 +250,9 @@ fn recruiter(
                 Box::pin(async move { client.ask(&shape, &ask, on_wire).await })
             })
         };
-        Worker::new(config.clone(), Arc::clone(&shape), Arc::clone(&cache), metrics.clone(), ask)
+        let (worker, handle) =
+            Worker::new(config.clone(), Arc::clone(&shape), Arc::clone(&cache), metrics.clone(), ask);
+        (worker.log_keys(key_log.clone()), handle)
     })
 }
 

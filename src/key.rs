@@ -165,11 +165,17 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The headers that identify a caller to the upstream, in the order of `names`, as they came.
+/// The headers that identify a caller to the upstream, in the order of `names`, as they came but for a mark that keeps
+/// their values from being printed.
 #[must_use]
 pub fn credential(names: &[HeaderName], headers: &HeaderMap) -> CredentialHeaders {
+    let hidden = |value: &HeaderValue| {
+        let mut value = value.clone();
+        value.set_sensitive(true);
+        value
+    };
     let values =
-        |name: &HeaderName| headers.get_all(name).iter().map(|value| (name.clone(), value.clone())).collect::<Vec<_>>();
+        |name: &HeaderName| headers.get_all(name).iter().map(|value| (name.clone(), hidden(value))).collect::<Vec<_>>();
     names.iter().flat_map(values).collect()
 }
 

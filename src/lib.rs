@@ -19,7 +19,11 @@ pub mod clock;
 pub mod error;
 pub mod key;
 pub mod record;
+pub mod secret;
 pub mod shape;
+
+pub mod key_hash;
+pub mod key_log;
 
 pub mod metrics;
 pub mod request;

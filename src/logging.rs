@@ -3,20 +3,34 @@
 use std::panic;
 
 use audience_gateway::config::{Log, LogFormat};
-use tracing::level_filters::LevelFilter;
-use tracing_subscriber::{Layer, filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing::{Subscriber, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer, Registry,
+    filter::Targets,
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
-/// Starts to write logs. What libraries have to say is heard only from warnings on: at finer levels they print what
-/// passes through them.
+/// Starts to write logs.
 pub(crate) fn start(log: &Log) {
+    subscriber(log, std::io::stderr).init();
+}
+
+/// What is written, and where. What libraries have to say is heard only from warnings on: at finer levels they print
+/// what passes through them.
+fn subscriber<W>(log: &Log, writer: W) -> impl Subscriber + Send + Sync + use<W>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let own = Targets::new().with_target("audience_gateway", log.level);
     let filter = own.with_default(log.level.min(LevelFilter::WARN));
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = fmt::layer().with_writer(writer);
     let layer = match log.format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Text => layer.with_ansi(false).boxed(),
     };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+    Registry::default().with(layer.with_filter(filter))
 }
 
 /// A panic's message may hold what was being worked on: only its place is printed.
@@ -25,4 +39,102 @@ pub(crate) fn quiet_panics() {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         crate::commands::complain(&format!("a task panicked at {place}"));
     }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{self, Write},
+        process::Command,
+        sync::{Arc, Mutex, PoisonError},
+    };
+
+    use audience_gateway::config::Config;
+
+    use super::*;
+
+    /// Keeps what is written.
+    #[derive(Clone, Default)]
+    struct Paper(Arc<Mutex<Vec<u8>>>);
+
+    impl Paper {
+        fn text(&self) -> String {
+            let bytes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            String::from_utf8(bytes.clone()).expect("a log is text")
+        }
+    }
+
+    impl Write for Paper {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What is written at a level when this happens.
+    fn written(level: &str, format: &str, happens: impl FnOnce()) -> String {
+        let text = format!("upstream.base_url = \"http://x\"\nlog = {{ level = {level:?}, format = {format:?} }}");
+        let config = Config::parse(&text, std::iter::empty()).expect("a configuration");
+        let paper = Paper::default();
+        let to = paper.clone();
+        tracing::subscriber::with_default(subscriber(&config.log, move || to.clone()), happens);
+        paper.text()
+    }
+
+    /// As libraries do: one event of each level, and a span with a field.
+    macro_rules! library {
+        ($($target:literal),*) => {
+            $(
+                let span = tracing::trace_span!(target: $target, "request", uri = "canary-span");
+                span.in_scope(|| {
+                    tracing::trace!(target: $target, header = "canary-trace", "canary");
+                    tracing::debug!(target: $target, header = "canary-debug", "canary");
+                    tracing::info!(target: $target, header = "canary-info", "canary");
+                    tracing::warn!(target: $target, "heard");
+                });
+            )*
+        };
+    }
+
+    #[test]
+    fn at_the_finest_level_libraries_are_heard_from_warnings_on_and_the_program_in_full() {
+        for format in ["json", "text"] {
+            let log = written("trace", format, || {
+                library!("hyper", "hyper::proto::h1", "hyper_util::client", "h2", "rustls", "tower", "audience", "x");
+                tracing::trace!(target: "audience_gateway::lookup", "own");
+            });
+            assert_eq!(log.matches("heard").count(), 8, "{log}");
+            assert!(!log.contains("canary") && log.contains("own"), "{log}");
+        }
+        let log = written("off", "json", || {
+            library!("hyper");
+        });
+        assert_eq!(log, "");
+    }
+
+    /// Not a test by itself: what the next one runs in a process of its own, whose panics are nobody else's.
+    #[test]
+    #[ignore = "it panics on purpose"]
+    fn panics_with_a_canary() {
+        quiet_panics();
+        let panicked = std::thread::spawn(|| panic!("canary of {}", 13_800_000_000_u64)).join();
+        assert!(panicked.is_err());
+        Err::<(), _>("canary").expect("a canary");
+    }
+
+    #[test]
+    fn a_panic_is_reported_by_its_place_and_nothing_of_what_it_says() {
+        let run = ["--exact", "logging::tests::panics_with_a_canary", "--ignored", "--nocapture"];
+        let program = std::env::current_exe().expect("this test is a program");
+        let output = Command::new(program).args(run).env("RUST_BACKTRACE", "1").output().expect("it runs");
+        let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).expect("text"));
+        assert!(!output.status.success(), "{stdout}{stderr}");
+        let places = stderr.matches("audience-gateway: a task panicked at src/logging.rs:").count();
+        assert_eq!(places, 2, "{stdout}{stderr}");
+        assert!(!stderr.contains("13800000000") && !stderr.contains("canary"), "{stderr}");
+        assert!(!stdout.replace("panics_with_a_canary", "").contains("canary"), "{stdout}");
+    }
 }

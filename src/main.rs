@@ -6,6 +6,7 @@ use audience_gateway::config::{Config, environment};
 use clap::{Parser, Subcommand};
 
 mod commands;
+mod hash;
 mod logging;
 
 /// Bad arguments or a bad configuration (`EX_USAGE` of sysexits.h).
@@ -42,6 +43,13 @@ enum Command {
         #[command(flatten)]
         probe: commands::Probe,
     },
+    /// Prints the hash by which the log names a key.
+    Hash {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        hash: hash::Hash,
+    },
 }
 
 #[derive(clap::Args)]
@@ -75,6 +83,7 @@ fn main() -> ExitCode {
         Command::Simulate(simulate) => commands::simulate(*simulate),
         Command::Check { file } => file.read().map(|config| commands::print(&config.to_toml())),
         Command::Probe { file, probe } => file.read().and_then(|config| commands::probe(config, probe)),
+        Command::Hash { file, hash } => file.read().and_then(|config| hash::hash(&config, &hash)),
     })
 }
 

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::key::Kind;
+use crate::key::{Kind, Value};
 
 /// The customer-detail call.
 pub const AUDIENCE_DETAIL: &str = "/api/audience/detail";
@@ -29,6 +29,20 @@ impl ValueType {
         match self {
             Self::Int64 => "int64",
             Self::Text => "string",
+        }
+    }
+
+    /// The value that a text stands for, if it stands for one: an integer is an optional `-` and ASCII digits, whatever
+    /// blanks are around it.
+    #[must_use]
+    pub fn read(self, text: &str) -> Option<Value> {
+        let trimmed = text.trim();
+        match self {
+            _ if trimmed.is_empty() => None,
+            // The standard library would also take a `+`.
+            Self::Int64 if trimmed.starts_with('+') => None,
+            Self::Int64 => trimmed.parse().ok().map(Value::Int),
+            Self::Text => Some(Value::Text(text.into())),
         }
     }
 }

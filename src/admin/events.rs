@@ -19,6 +19,7 @@ use super::{Admin, forget::Named, success};
 use crate::{
     clock::{self, Instant},
     error::Refusal,
+    key_log::Cause,
     metrics::EventOutcome,
     request::{
         body::{self, Limits},
@@ -77,7 +78,7 @@ impl Admin {
             return EventOutcome::Unknown;
         }
         let mut outcome = EventOutcome::NotCached;
-        for (path, forgotten) in self.paths.iter().zip(self.forget(named, now)) {
+        for (path, forgotten) in self.paths.iter().zip(self.forget(named, Cause::Event, now)) {
             if path.dispatch.renew(now, forgotten.meant, forgotten.held) {
                 outcome = EventOutcome::Refreshed;
             }

@@ -12,6 +12,7 @@ use crate::{
     cache::{Forgotten, Whose},
     clock::Instant,
     key::Id,
+    key_log::Cause,
 };
 
 /// The ids meant of each lookup path, in the order of the paths.
@@ -19,7 +20,7 @@ pub(super) type Named = Vec<Vec<Id>>;
 
 impl Admin {
     /// Forgets the customers who are named. Returns what was forgotten of each path.
-    pub(super) fn forget(&self, mut named: Named, now: Instant) -> Vec<Forgotten> {
+    pub(super) fn forget(&self, mut named: Named, cause: Cause, now: Instant) -> Vec<Forgotten> {
         let mut known: Vec<HashSet<Id>> = vec![HashSet::new(); self.paths.len()];
         let mut all: Vec<Forgotten> = self.paths.iter().map(|_| Forgotten::default()).collect();
         while !named.iter().all(Vec::is_empty) {
@@ -37,6 +38,10 @@ impl Admin {
                 add(&mut all[position], forgotten);
             }
             named = next;
+        }
+        for ((path, known), forgotten) in self.paths.iter().zip(&known).zip(&all) {
+            let keys = known.iter().chain(forgotten.meant.iter().map(|key| &key.id));
+            self.key_log.forgotten(&path.shape, cause, keys);
         }
         all
     }

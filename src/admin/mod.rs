@@ -28,6 +28,7 @@ use crate::{
     clock::Instant,
     dispatch,
     error::{JSON, Refusal},
+    key_log::KeyLog,
     metrics::{AdminMetrics, Metrics},
     request::Limits,
     server::Stats,
@@ -73,6 +74,8 @@ pub struct Admin {
     pub server: Arc<Stats>,
     /// When the gateway was started.
     pub started: Instant,
+    /// Where it says which keys were forgotten.
+    pub key_log: KeyLog,
 }
 
 impl Admin {

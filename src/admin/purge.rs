@@ -23,6 +23,7 @@ use crate::{
     clock::{self, Instant},
     error::Refusal,
     key::Id,
+    key_log::Cause,
     request::{
         body,
         purge::{self, Purge},
@@ -68,7 +69,7 @@ impl Admin {
     fn erase(&self, named: Named, now: Instant) -> Erased {
         let mut erased = Erased::default();
         let mut gone: Vec<HashSet<Id>> = named.iter().map(|ids| ids.iter().cloned().collect()).collect();
-        for ((path, gone), forgotten) in self.paths.iter().zip(&mut gone).zip(self.forget(named, now)) {
+        for ((path, gone), forgotten) in self.paths.iter().zip(&mut gone).zip(self.forget(named, Cause::Purge, now)) {
             erased.keys += forgotten.keys;
             erased.records += forgotten.records;
             self.cache.forget_noted(&forgotten.meant);

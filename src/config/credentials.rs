@@ -6,7 +6,10 @@ use super::{
     reader::Section,
     value::{Read, choice, string},
 };
-use crate::upstream::credentials::{Application, Mode, Secret};
+use crate::{
+    secret::Secret,
+    upstream::credentials::{Application, Mode},
+};
 
 /// A secret is a line, not a film.
 const LONGEST_SECRET: usize = 4096;
@@ -63,7 +66,7 @@ fn managed(section: &mut Section<'_>, id: Option<String>, secrets: [Option<Secre
     Mode::Managed(Application { id: id.unwrap_or_default(), secret: secret.unwrap_or_else(|| Secret::new("")) })
 }
 
-fn secret_file(path: &str) -> Read<Secret> {
+pub(super) fn secret_file(path: &str) -> Read<Secret> {
     let text = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {}", error.kind()))?;
     let secret = text.trim();
     if secret.is_empty() || secret.len() > LONGEST_SECRET || secret.contains('\n') {

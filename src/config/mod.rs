@@ -11,6 +11,7 @@ mod environment;
 mod file;
 mod invalidate;
 mod limits;
+mod log;
 mod lookups;
 mod not_built;
 mod problems;
@@ -34,7 +35,7 @@ pub use self::{
     problems::{Problem, Problems},
 };
 use self::{file::Written, reader::Reader};
-use crate::{cache, dispatch, lookup, passthrough, server, shape::Shape, upstream};
+use crate::{cache, dispatch, lookup, passthrough, secret::Secret, server, shape::Shape, upstream};
 
 /// Everything the program runs on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -96,6 +97,8 @@ pub struct Log {
     pub format: LogFormat,
     /// The least severe level that is written.
     pub level: LevelFilter,
+    /// With what keys are hashed to be named; without it they are not.
+    pub key_hash_secret: Option<Secret>,
 }
 
 /// What a log line looks like.

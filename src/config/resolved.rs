@@ -8,7 +8,7 @@ use super::{
 use crate::{dispatch::Share, server, shape::List, upstream::credentials::Mode};
 
 /// Keys whose value is never printed.
-const SECRETS: &[&str] = &["instance_secret"];
+const SECRETS: &[&str] = &["instance_secret", "key_hash_secret"];
 /// What is printed in its place.
 const MASK: &str = "***";
 
@@ -128,6 +128,9 @@ impl Config {
         text.header("[log]");
         text.key("format", self.log.format.as_str());
         text.key("level", self.log.level.to_string());
+        if self.log.key_hash_secret.is_some() {
+            text.key("key_hash_secret", MASK);
+        }
     }
 }
 

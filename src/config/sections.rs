@@ -5,13 +5,12 @@
 use std::{net::SocketAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use http::Uri;
-use tracing::level_filters::LevelFilter;
 
 use super::{
-    Config, Log, LogFormat, Lookup, Server, clients, credentials, invalidate, limits, lookups,
+    Config, Lookup, Server, clients, credentials, invalidate, limits, log, lookups,
     reader::Section,
     tls, url,
-    value::{address, choice, count, duration, flag, share, size, string},
+    value::{address, count, duration, flag, share, size, string},
     warmup,
 };
 use crate::{
@@ -69,7 +68,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let passthrough = root.section("passthrough", |section| passthrough(section, &lookups, &upstream));
     let server = Server { allow_anonymous, ..server };
     let warmup = root.section("warmup", |section| warmup::warmup(section, &mut lookups, cache.capacity));
-    Config { server, clients, cache, passthrough, warmup, log: root.section("log", log), lookups, upstream }
+    Config { server, clients, cache, passthrough, warmup, log: root.section("log", log::log), lookups, upstream }
 }
 
 fn listeners(section: &mut Section<'_>) -> Server {
@@ -139,21 +138,5 @@ fn passthrough(section: &mut Section<'_>, lookups: &[Lookup], upstream: &upstrea
         allow: section.list("allow", &["/"], string(url::prefix)),
         limits: limits::limits(section, lookups, upstream.base_url.path()),
         invalidate: invalidate::invalidate(section, lookups, upstream.base_url.path()),
-    }
-}
-
-fn log(section: &mut Section<'_>) -> Log {
-    let formats = [LogFormat::Json, LogFormat::Text].map(|format| (format.as_str(), format));
-    let levels = [
-        ("off", LevelFilter::OFF),
-        ("error", LevelFilter::ERROR),
-        ("warn", LevelFilter::WARN),
-        ("info", LevelFilter::INFO),
-        ("debug", LevelFilter::DEBUG),
-        ("trace", LevelFilter::TRACE),
-    ];
-    Log {
-        format: section.take("format", LogFormat::Json, choice(&formats)),
-        level: section.take("level", LevelFilter::INFO, choice(&levels)),
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     cache::{Cache, Fetch, Of, Said, Taken},
     clock::{Instant, now},
     key::Credential,
+    key_log::KeyLog,
     metrics::DispatchMetrics,
     record::Record,
     shape::Shape,
@@ -59,6 +60,8 @@ pub struct Worker {
     under_way: HashMap<TaskId, UnderWay>,
     /// The fetch that was started last.
     newest: Option<TaskId>,
+    /// Where it says which keys were asked for.
+    key_log: KeyLog,
 }
 
 impl Worker {
@@ -82,6 +85,7 @@ impl Worker {
             credential: Credential::Gateway,
             under_way: HashMap::new(),
             newest: None,
+            key_log: KeyLog::default(),
         };
         (worker, handle)
     }
@@ -90,6 +94,12 @@ impl Worker {
     #[must_use]
     pub(super) fn of(self, credential: Credential) -> Self {
         Self { credential, ..self }
+    }
+
+    /// Makes it say in this log what comes of each key.
+    #[must_use]
+    pub fn log_keys(self, key_log: KeyLog) -> Self {
+        Self { key_log, ..self }
     }
 
     /// Runs until it is dropped.
@@ -194,7 +204,7 @@ impl Worker {
         }
     }
 
-    /// Counts and logs one upstream request: never a key, a record or a token.
+    /// Counts and logs one upstream request: never a record or a token, and a key by its hash only.
     fn note(&self, UnderWay { batch, fetch, .. }: &UnderWay, verdict: &Verdict, now: Instant) {
         let took = now.saturating_duration_since(fetch.started());
         let metrics = &self.shared.metrics;
@@ -212,6 +222,10 @@ impl Worker {
             took_ms = millis(took),
             "upstream request"
         );
+        if let Some(lines) = self.key_log.of(&self.shape) {
+            let keys = batch.ask.ids.len();
+            batch.ask.ids.iter().for_each(|id| lines.fetched(id, verdict.outcome().as_str(), keys));
+        }
     }
 
     fn apply(&self, state: &mut State, under_way: UnderWay, verdict: Verdict, now: Instant) -> Vec<Finished<Waker>> {

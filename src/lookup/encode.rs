@@ -8,6 +8,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     hash::{Hash, Hasher},
     ptr,
     sync::Arc,
@@ -34,12 +35,17 @@ pub struct Pending<'a> {
 }
 
 /// A lookup's answer.
-#[derive(Debug)]
 pub struct Encoded {
     /// The whole body.
     pub body: Vec<u8>,
     /// When the oldest record in it was fetched, or the oldest word that there is none: what `Age` counts from.
     pub oldest: Option<Instant>,
+}
+
+impl fmt::Debug for Encoded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Encoded({} bytes)", self.body.len())
+    }
 }
 
 /// Puts answers into an envelope. `head` is the envelope up to `"data":[`; all answers are of one scope.

@@ -15,7 +15,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
-    HeaderName, HeaderValue, Request, Response,
+    HeaderName, HeaderValue, Request, Response, StatusCode,
     header::{AGE, CONTENT_TYPE},
 };
 use hyper::body::Body;
@@ -32,6 +32,7 @@ use crate::{
     dispatch::{self, Client, Failure, Outcome, Refused, Wanted},
     error::{JSON, Refusal},
     key::{Id, Key, Kind, Scope},
+    key_log::KeyLog,
     metrics::LookupMetrics,
     request::{
         Limits, body,
@@ -78,12 +79,23 @@ pub struct Lookup {
     pub dispatch: Arc<dispatch::Fleet>,
     /// Its counters.
     pub metrics: LookupMetrics,
+    /// Where it says what became of each key.
+    pub key_log: KeyLog,
 }
 
 /// Why a lookup is not answered with records.
 enum Unanswered {
     Refusal(Refusal),
     PassedOn(Arc<PassedOn>),
+}
+
+impl Unanswered {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Refusal(refusal) => refusal.status(),
+            Self::PassedOn(refusal) => refusal.status,
+        }
+    }
 }
 
 impl From<Refusal> for Unanswered {
@@ -147,7 +159,14 @@ impl Lookup {
             client,
         };
         self.look(&mut inquiry);
-        let answered = if inquiry.tally.to_fetch() > 0 { self.fetch(&mut inquiry).await } else { Ok(()) };
+        let answered = if inquiry.tally.to_fetch() > 0 {
+            let missed = self.missed(&inquiry);
+            let answered = self.fetch(&mut inquiry).await;
+            self.tell(&inquiry, &missed, &answered);
+            answered
+        } else {
+            Ok(())
+        };
         inquiry.tally.count(&self.metrics);
         answered?;
         Ok(self.respond(&inquiry)?)
@@ -156,32 +175,37 @@ impl Lookup {
     /// Reads the cache once for each key, and asks for what is stale to be refreshed.
     fn look(&self, inquiry: &mut Inquiry) {
         let Inquiry { scope, ids, asked, tally, directives, now, .. } = inquiry;
+        let lines = self.key_log.of(&self.shape);
         let mut stale = Vec::new();
         asked.extend(ids.iter().map(|id| {
             let key = Key { scope: Arc::clone(scope), id: id.clone() };
-            let Some(answer) = self.cache.get(&key) else {
-                tally.missed(id.kind, directives.cache.no_cache);
-                return Asked { answer: None, fallback: None };
-            };
-            match directives.cache.judge(&answer, self.cache.policy(), *now) {
-                Use::Hit => {
+            let found = self.cache.get(&key).map(|answer| {
+                let how = directives.cache.judge(&answer, self.cache.policy(), *now);
+                (how, answer)
+            });
+            let (asked, result) = match found {
+                None => (Asked { answer: None, fallback: None }, tally.missed(id.kind, directives.cache.no_cache)),
+                Some((Use::Hit, answer)) => {
                     self.cache.was_read(&key, &answer, *now);
-                    tally.hit(id.kind, &answer);
-                    Asked { answer: Some(answer), fallback: None }
+                    let result = tally.hit(id.kind, &answer);
+                    (Asked { answer: Some(answer), fallback: None }, result)
                 }
-                Use::Stale { refresh } => {
+                Some((Use::Stale { refresh }, answer)) => {
                     self.cache.was_read(&key, &answer, *now);
-                    tally.stale(id.kind);
                     if refresh && !directives.cache.no_store {
                         stale.push(key);
                     }
-                    Asked { answer: Some(answer), fallback: None }
+                    (Asked { answer: Some(answer), fallback: None }, tally.stale(id.kind))
                 }
-                Use::Miss { fallback } => {
-                    tally.outdated(id.kind, directives.cache.no_cache);
-                    Asked { answer: None, fallback: fallback.then_some(answer) }
+                Some((Use::Miss { fallback }, answer)) => {
+                    let asked = Asked { answer: None, fallback: fallback.then_some(answer) };
+                    (asked, tally.outdated(id.kind, directives.cache.no_cache))
                 }
+            };
+            if let Some(lines) = lines {
+                lines.asked(id, result.as_str());
             }
+            asked
         }));
         if !stale.is_empty() {
             self.dispatch.refresh(*now, scope, stale);
@@ -269,6 +293,22 @@ impl Lookup {
             stale.push(Key { scope: Arc::clone(scope), id: id.clone() });
         }
         self.dispatch.refresh(*now, scope, stale);
+    }
+
+    /// The positions of the keys that have to be fetched, if the log wants to hear of them.
+    fn missed(&self, Inquiry { asked, .. }: &Inquiry) -> Vec<usize> {
+        let positions = 0..self.key_log.of(&self.shape).map_or(0, |_lines| asked.len());
+        positions.filter(|&position| asked[position].answer.is_none()).collect()
+    }
+
+    /// Tells the log what became of those.
+    fn tell(&self, inquiry: &Inquiry, missed: &[usize], answered: &Result<(), Unanswered>) {
+        let Some(lines) = self.key_log.of(&self.shape) else { return };
+        let status = answered.as_ref().map_or_else(Unanswered::status, |()| StatusCode::OK);
+        for &position in missed {
+            let answer = inquiry.asked[position].answer.as_ref();
+            lines.answered(&inquiry.ids[position], status.as_u16(), answer.map(|answer| answer.records.len()));
+        }
     }
 
     fn respond(&self, inquiry: &Inquiry) -> Result<Response<Bytes>, Refusal> {

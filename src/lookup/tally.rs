@@ -48,21 +48,21 @@ impl Tally {
         Self { by_kind: vec![[0; KEY_RESULTS]; kinds], outdated: 0, saved: 0, collapsed: false }
     }
 
-    pub(super) fn hit(&mut self, kind: Kind, answer: &Answer) {
-        self.add(kind, if answer.records.is_empty() { KeyResult::Negative } else { KeyResult::Hit });
+    pub(super) fn hit(&mut self, kind: Kind, answer: &Answer) -> KeyResult {
+        self.add(kind, if answer.records.is_empty() { KeyResult::Negative } else { KeyResult::Hit })
     }
 
-    pub(super) fn stale(&mut self, kind: Kind) {
-        self.add(kind, KeyResult::Stale);
+    pub(super) fn stale(&mut self, kind: Kind) -> KeyResult {
+        self.add(kind, KeyResult::Stale)
     }
 
-    pub(super) fn missed(&mut self, kind: Kind, bypass: bool) {
-        self.add(kind, if bypass { KeyResult::Bypass } else { KeyResult::Miss });
+    pub(super) fn missed(&mut self, kind: Kind, bypass: bool) -> KeyResult {
+        self.add(kind, if bypass { KeyResult::Bypass } else { KeyResult::Miss })
     }
 
-    pub(super) fn outdated(&mut self, kind: Kind, bypass: bool) {
-        self.missed(kind, bypass);
+    pub(super) fn outdated(&mut self, kind: Kind, bypass: bool) -> KeyResult {
         self.outdated += 1;
+        self.missed(kind, bypass)
     }
 
     /// A key that had to be fetched was answered with what was too old after all (RFC 5861, section 4).
@@ -116,8 +116,9 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, kind: Kind, result: KeyResult) {
+    fn add(&mut self, kind: Kind, result: KeyResult) -> KeyResult {
         self.by_kind[kind.index()][result as usize] += 1;
+        result
     }
 
     fn sum(&self, result: KeyResult) -> u32 {

@@ -12,7 +12,7 @@ use http::{HeaderMap, header::CONTENT_ENCODING, request};
 
 use super::{tee::Transcript, write::Write};
 use crate::{
-    cache::Cache, clock, metrics::InvalidationMetrics, request::budget::Budget, route::Path, shape::Shape,
+    cache::Cache, clock, key_log::KeyLog, metrics::InvalidationMetrics, request::budget::Budget, route::Path, shape::Shape,
     upstream::credentials::Credentials,
 };
 
@@ -39,6 +39,8 @@ pub struct Cached {
     pub budget: Budget,
     /// Counts writes, and what they make old.
     pub metrics: InvalidationMetrics,
+    /// Where it is said which keys they are.
+    pub key_log: KeyLog,
 }
 
 /// Knows the writes among what passes through.

@@ -22,6 +22,7 @@ use crate::{
     cache::Whose,
     clock::{self, Instant},
     key::Credential,
+    key_log::Cause,
     metrics::WriteOutcome,
     request::depth,
     upstream::{self, wire},
@@ -103,6 +104,8 @@ impl Write {
             if !ids.is_empty() {
                 let whose = Whose::Credentials(&self.credential);
                 let forgotten = self.cached.cache.forget((lookup, shape), whose, &ids, now);
+                let keys = ids.iter().chain(forgotten.meant.iter().map(|key| &key.id));
+                self.cached.key_log.forgotten(shape, Cause::Write, keys);
                 self.cached.metrics.keys.inc_by(u64::try_from(forgotten.keys).unwrap_or(u64::MAX));
             }
         }

@@ -100,15 +100,7 @@ fn key(shape: &Shape, text: &str) -> Result<Id, String> {
     if value.trim().is_empty() {
         return Err(format!("{name} has no value"));
     }
-    let value = match list.value_type {
-        ValueType::Int64 => {
-            let digits = value.trim();
-            // The standard library would also take a `+`.
-            let number = if digits.starts_with('+') { None } else { digits.parse().ok() };
-            Value::Int(number.ok_or_else(|| format!("{name} must be a 64-bit integer"))?)
-        }
-        ValueType::Text => Value::Text(value.into()),
-    };
+    let value = list.value_type.read(value).ok_or_else(|| format!("{name} must be a 64-bit integer"))?;
     Ok(Id { kind, value })
 }
 

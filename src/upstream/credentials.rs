@@ -13,7 +13,6 @@ mod own;
 
 use std::{
     collections::HashMap,
-    fmt,
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
@@ -26,6 +25,7 @@ use self::own::Own;
 use crate::{
     clock::Instant,
     key::{self, Credential, CredentialHeaders},
+    secret::Secret,
 };
 
 /// The header of the platform's token.
@@ -34,29 +34,6 @@ pub const X_TOKEN: HeaderName = HeaderName::from_static("x-token");
 /// Tokens that are remembered to have been handed out. An application has one, renewed every two hours; beyond this
 /// many, further ones are identities of their own.
 const MAX_ISSUED: usize = 10_000;
-
-/// What must not be seen: it prints as nothing of it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(Box<str>);
-
-impl Secret {
-    /// Hides a text.
-    #[must_use]
-    pub fn new(text: impl Into<Box<str>>) -> Self {
-        Self(text.into())
-    }
-
-    /// The text, for the one request that needs it.
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
-    }
-}
 
 /// Whose credential goes upstream.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -26,7 +26,6 @@ const TOO_FREQUENT: &str = "操作频繁";
 const NO_ENVELOPE: &str = "no envelope";
 
 /// What an envelope says.
-#[derive(Debug)]
 pub(super) enum Reading<'a> {
     /// An answer: the envelope up to `"data":[`, and the records.
     Success(Bytes, Vec<&'a RawValue>),

@@ -2,6 +2,8 @@
 //!
 //! Its envelope is judged like any other; the ids may be strings or numbers.
 
+use std::fmt;
+
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -13,7 +15,7 @@ use super::{
 use crate::{key::Value, shape::List};
 
 /// What one HTTP answer means.
-#[derive(PartialEq, Eq, Debug)]
+#[derive(PartialEq, Eq)]
 pub enum Page {
     /// The ids, in the order in which they came.
     Ids(Vec<i64>),
@@ -23,6 +25,17 @@ pub enum Page {
     Unauthorized,
     /// No page, and why: never a word of the answer.
     Failed(&'static str),
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ids(ids) => write!(f, "Ids({} ids)", ids.len()),
+            Self::Throttled => f.write_str("Throttled"),
+            Self::Unauthorized => f.write_str("Unauthorized"),
+            Self::Failed(reason) => write!(f, "Failed({reason:?})"),
+        }
+    }
 }
 
 /// Judges an answer that should list ids under the name of a lookup's list.

@@ -129,7 +129,7 @@ async fn fetch(client: &Client, target: &str) -> Option<Issued> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::credentials::Secret;
+    use crate::secret::Secret;
 
     #[test]
     fn a_token_is_read_with_its_lifetime_and_two_hours_where_that_is_not_said() {

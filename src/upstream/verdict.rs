@@ -1,6 +1,6 @@
 //! What became of one upstream request: the only thing the dispatcher learns of HTTP and JSON.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
@@ -20,7 +20,6 @@ pub struct Ask {
 }
 
 /// One record as it came, with what its own fields say of it.
-#[derive(Debug)]
 pub struct Found {
     /// The JSON text of the object, untouched.
     pub json: Box<[u8]>,
@@ -32,8 +31,13 @@ pub struct Found {
     pub identity: Option<usize>,
 }
 
+impl fmt::Debug for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Found({} bytes, {} ids)", self.json.len(), self.ids.len())
+    }
+}
+
 /// A success, with its records attributed to the keys that were asked.
-#[derive(Debug)]
 pub struct Success {
     /// The envelope up to and with `"data":[`, its members spelled as the upstream did.
     pub envelope: Bytes,
@@ -47,6 +51,13 @@ pub struct Success {
     pub exclusive: Vec<bool>,
 }
 
+impl fmt::Debug for Success {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The envelope has a sentence of the upstream's, which may repeat what was asked.
+        write!(f, "Success({} records for {} keys)", self.records.len(), self.of.len())
+    }
+}
+
 /// An upstream refusal, kept to be passed on as it came.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PassedOn {
@@ -58,8 +69,8 @@ pub struct PassedOn {
     pub body: Bytes,
 }
 
-impl std::fmt::Debug for PassedOn {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for PassedOn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "PassedOn({}, {} bytes)", self.status, self.body.len())
     }
 }

@@ -135,7 +135,7 @@ fn every_default_is_the_contracts() {
             capacity_share: dispatch::Share::new(0.5),
             slot_share: dispatch::Share::new(0.5),
         },
-        log: super::super::Log { format: LogFormat::Json, level: LevelFilter::INFO },
+        log: super::super::Log { format: LogFormat::Json, level: LevelFilter::INFO, key_hash_secret: None },
     };
     assert_eq!(config, expected);
 }
@@ -159,7 +159,7 @@ fn the_complete_file_shows_every_known_key() {
 fn the_complete_file_shows_every_key_that_is_not_built_yet_and_no_unknown_one() {
     let problems = Config::parse(&uncommented(), pairs(&[])).expect_err("keys that are not built yet are refused");
     // The mode is shown with its default, which has no use for the keys of the other one. And there are no files.
-    let shown = ["upstream.credentials.instance_", "clients.tokens_file", "server.tls."];
+    let shown = ["upstream.credentials.instance_", "clients.tokens_file", "server.tls.", "log.key_hash_secret_file"];
     let is_expected = |key: &str| shown.iter().any(|shown| key.starts_with(shown));
     let not_built: Vec<_> = problems.iter().filter(|problem| !is_expected(&problem.key)).collect();
     let refused: BTreeSet<_> = not_built.iter().map(|problem| problem.key.replace("[0]", "[]")).collect();
@@ -175,14 +175,17 @@ fn the_resolved_text_shows_every_known_key() {
     let managed = accepted("", &[(&*own[0], "managed"), (&*own[1], "app"), (&*own[2], "hunter2")]);
     let file = tokens_file(CRM);
     let clients = format!("[clients]\ntokens_file = {}\nrequests_per_second = 1", quoted(&file));
+    let hashed = accepted("", &[("GATEWAY_LOG__KEY_HASH_SECRET", &"hunter2!".repeat(4))]);
     let mut shown = leaves_of(&config.to_toml());
     shown.extend(leaves_of(&accepted(&tls(&Authority::new("a"), true), &[]).to_toml()));
+    shown.extend(leaves_of(&hashed.to_toml()));
     shown.extend(leaves_of(&accepted(&clients, &[]).to_toml()));
     shown.extend(leaves_of(&managed.to_toml()));
     // Where a secret came from is not shown, like the secret.
-    shown.insert("upstream.credentials.instance_secret_file".to_owned());
+    shown.extend(["upstream.credentials.instance_secret_file", "log.key_hash_secret_file"].map(str::to_owned));
     assert_eq!(shown, known(&uncommented()));
-    assert!(!managed.to_toml().contains("hunter2"));
+    assert!(!managed.to_toml().contains("hunter2") && !hashed.to_toml().contains("hunter2"));
+    assert!(!format!("{managed:?}{hashed:?}").contains("hunter2"));
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The configuration as a whole: what it says by default, what it refuses, what the environment changes.
 
 mod defaults;
+mod log;
 mod overrides;
 mod refusals;
 mod tls;

@@ -28,6 +28,7 @@ use tower::service_fn;
 use super::{Cached, Config, Invalidate, Passthrough, Timeouts};
 use crate::{
     cache::{self, Cache, Policy},
+    key_log::KeyLog,
     metrics::Metrics,
     request::budget::Budget,
     route::Path,
@@ -168,6 +169,7 @@ fn cached(metrics: &Metrics) -> Cached {
         budget: Budget::new(1 << 20),
         max_body: 1 << 10,
         metrics: metrics.invalidation(),
+        key_log: KeyLog::default(),
     }
 }
 

@@ -109,20 +109,10 @@ fn read_member(list: &List, scanner: &mut Scanner<'_>) -> Result<Option<Value>, 
         (Some(b'-' | b'0'..=b'9'), ValueType::Int64) => Cow::Borrowed(scanner.scalar()),
         _ => return Err(mistyped(list)),
     };
-    let trimmed = text.trim();
-    if trimmed.is_empty() {
+    if text.trim().is_empty() {
         return Ok(None);
     }
-    match list.value_type {
-        ValueType::Int64 => integer(trimmed).map(|number| Some(Value::Int(number))).ok_or_else(|| mistyped(list)),
-        ValueType::Text => Ok(Some(Value::Text(text.into()))),
-    }
-}
-
-/// An optional `-` and ASCII digits.
-fn integer(text: &str) -> Option<i64> {
-    // The standard library would also take a `+`.
-    if text.starts_with('+') { None } else { text.parse().ok() }
+    list.value_type.read(&text).map(Some).ok_or_else(|| mistyped(list))
 }
 
 fn mistyped(list: &List) -> Refusal {
