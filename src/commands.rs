@@ -14,6 +14,7 @@ use audience_gateway::{
     simulator::{self, Simulator},
     upstream::{client::Client, connect::Network, token},
 };
+use clap::error::{ContextKind, ContextValue};
 use tokio::{
     net::TcpListener,
     runtime::Builder,
@@ -27,6 +28,9 @@ use crate::{Failure, logging};
 
 /// Where the demo's simulated upstream listens, and `simulate` unless told otherwise.
 const SIMULATOR: &str = "127.0.0.1:8081";
+
+/// A word with so many digits may be a customer's number.
+const DIGITS_OF_A_KEY: usize = 4;
 
 /// The demo's configuration: the defaults, with the simulated upstream behind them.
 const DEMO: &str = r#"
@@ -292,9 +296,17 @@ pub(crate) fn complain(line: &str) {
     let _closed = writeln!(std::io::stderr().lock(), "audience-gateway: {line}");
 }
 
-/// What clap has to say, in one line.
+/// What clap has to say, in one line. A word that nobody asked for may be a key whose command or flag was forgotten: it
+/// is quoted only if it looks like a command, a flag or a file.
 pub(crate) fn first_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
-    let line = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+    let mut line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    for (kind, value) in error.context() {
+        if let (ContextKind::InvalidArg | ContextKind::InvalidSubcommand, ContextValue::String(word)) = (kind, value)
+            && (word.contains('=') || word.bytes().filter(u8::is_ascii_digit).count() >= DIGITS_OF_A_KEY)
+        {
+            line = line.replace(&format!("'{word}'"), "(not shown)");
+        }
+    }
     format!("{line}; --help lists what there is")
 }

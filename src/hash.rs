@@ -20,10 +20,11 @@ const LONGEST: u64 = 64 << 10;
 
 /// Which key to hash. All of it is read as text, so that no message of the argument parser quotes a key.
 #[derive(clap::Args)]
+#[group(skip)]
 pub(crate) struct Hash {
     /// A key by the name of its kind, such as audienceUserId=747, thirdId=… or phone=…. Without a value, as in
     /// `hash phone`, the value is read from standard input, so that no list of processes shows it.
-    #[arg(value_name = "KIND[=VALUE]", allow_hyphen_values = true)]
+    #[arg(value_name = "KIND[=VALUE]")]
     key: Vec<String>,
 }
 
