@@ -24,13 +24,13 @@ use crate::{
     server::Allowance,
 };
 
-/// Why a body ended before its end.
+/// Why a body ended before its end. What a library says of that is left behind here: it may quote what was sent.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("the body did not come in time")]
     Stalled,
     #[error("the body broke off")]
-    Off(#[source] BoxError),
+    Off,
 }
 
 /// A body that passes through.
@@ -70,7 +70,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Relayed<B> {
                 Source::Caller(allowance) => allowance.moved(data(&next), clock::now),
                 Source::Upstream(waiting) => *waiting = None,
             }
-            return Poll::Ready(next.map(|frame| frame.map_err(|error| Broken::Off(error.into()))));
+            return Poll::Ready(next.map(|frame| frame.map_err(|_error| Broken::Off)));
         }
         match &mut self.from {
             Source::Caller(allowance) => {
@@ -90,7 +90,7 @@ impl<B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin> Relayed<B> {
         match next {
             Poll::Pending => self.exchange.wait_for_caller(),
             Poll::Ready(Some(Err(Broken::Stalled))) => self.exchange.blame_caller(Fault::Stalled, clock::now()),
-            Poll::Ready(Some(Err(Broken::Off(_)))) => self.exchange.blame_caller(Fault::Broken, clock::now()),
+            Poll::Ready(Some(Err(Broken::Off))) => self.exchange.blame_caller(Fault::Broken, clock::now()),
             Poll::Ready(_) => self.exchange.wait_for_upstream(clock::now()),
         }
     }

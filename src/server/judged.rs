@@ -7,6 +7,7 @@
 //! - **After a fault in a body** hyper gets an error, which reaches whoever reads the body, and closes the connection.
 
 use std::{
+    fmt,
     io::{self, IoSlice},
     mem::{self, MaybeUninit},
     pin::Pin,
@@ -24,7 +25,6 @@ use super::{
 };
 
 /// The judged stream.
-#[derive(Debug)]
 pub(super) struct Judged<Io> {
     io: Io,
     activity: Arc<Activity>,
@@ -34,6 +34,12 @@ pub(super) struct Judged<Io> {
     /// So many bytes of it may be.
     cleared: usize,
     wrong: Option<Wrong>,
+}
+
+impl<Io> fmt::Debug for Judged<Io> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Judged({} bytes held)", self.held.len())
+    }
 }
 
 impl<Io> Judged<Io> {

@@ -40,7 +40,7 @@ fn read(path: impl AsRef<Path>) -> String {
 }
 
 /// Every file below `src`, by its path there, with its text.
-fn sources() -> Vec<(String, String)> {
+pub fn sources() -> Vec<(String, String)> {
     let source = root().join("src");
     let mut folders = vec![source.clone()];
     let mut files: Vec<PathBuf> = Vec::new();

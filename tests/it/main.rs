@@ -70,5 +70,7 @@ mod attack;
 mod privacy;
 // What the API's description says is what the code says.
 mod openapi;
+// Nothing personal in what its types print.
+mod discretion;
 // What the house looks like: imports go down, lists in the README mirror the code.
 mod house;
