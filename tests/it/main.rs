@@ -66,6 +66,8 @@ mod process;
 mod tls;
 // Slow clients and large bodies, over real sockets: who keeps it waiting is gone, and memory stays.
 mod attack;
+// Requests and answers full of what must be seen nowhere.
+mod canary;
 // Nothing personal in what the program writes.
 mod privacy;
 // What the API's description says is what the code says.

@@ -78,6 +78,16 @@ impl Program {
 
     /// Starts it in the test's directory, with these environment variables and no others.
     pub fn start_with(desk: &Desk, name: &str, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::spawn(desk, name, Stdio::null(), (arguments, environment))
+    }
+
+    /// Starts it as [`start`](Self::start) does, and gives it all of this to read.
+    pub fn start_and_tell(desk: &Desk, name: &str, arguments: &[&str], input: &str) -> Self {
+        let input = File::open(desk.write(&format!("{name}.stdin"), input)).unwrap();
+        Self::spawn(desk, name, input.into(), (arguments, &[]))
+    }
+
+    fn spawn(desk: &Desk, name: &str, input: Stdio, (arguments, environment): (&[&str], &[(&str, &str)])) -> Self {
         let (stdout, stderr) =
             (desk.0.path().join(format!("{name}.stdout")), desk.0.path().join(format!("{name}.stderr")));
         let child = Command::new(env!("CARGO_BIN_EXE_audience-gateway"))
@@ -85,7 +95,7 @@ impl Program {
             .env_clear()
             .envs(environment.iter().copied())
             .current_dir(desk.0.path())
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(File::create(&stdout).unwrap())
             .stderr(File::create(&stderr).unwrap())
             .spawn()
@@ -181,10 +191,12 @@ pub fn by_id(index: u64) -> String {
     format!(r#"{{"audienceUserIdList":[{}]}}"#, customer(index).id)
 }
 
-/// Sends what a caller may send by mistake: bytes that are no HTTP.
-pub async fn send_rubbish(to: SocketAddr, text: &str) {
+/// Sends what a caller may send by mistake, bytes that are no HTTP, and reads what comes back.
+pub async fn send_rubbish(to: SocketAddr, rubbish: impl AsRef<[u8]>) -> String {
     let mut io = TcpStream::connect(to).await.unwrap();
-    let _refused = io.write_all(text.as_bytes()).await;
+    let _refused = io.write_all(rubbish.as_ref()).await;
     let _closed = io.shutdown().await;
-    let _answer = tokio::time::timeout(DEADLINE, io.read_to_end(&mut Vec::new())).await.expect("it is closed");
+    let mut answer = Vec::new();
+    let _reset = tokio::time::timeout(DEADLINE, io.read_to_end(&mut answer)).await.expect("it is closed");
+    String::from_utf8(answer).expect("an answer is text")
 }
