@@ -9,6 +9,7 @@
 
 pub mod directives;
 pub mod encode;
+mod inquiry;
 mod tally;
 
 use std::{sync::Arc, time::Duration};
@@ -22,16 +23,17 @@ use hyper::body::Body;
 use tower::BoxError;
 
 use self::{
-    directives::{Directives, Use},
+    directives::Directives,
     encode::Pending,
+    inquiry::{Asked, Inquiry},
     tally::Tally,
 };
 use crate::{
-    cache::{Answer, Cache},
-    clock::{self, Instant},
+    cache::Cache,
+    clock,
     dispatch::{self, Client, Failure, Outcome, Refused, Wanted},
     error::{JSON, Refusal},
-    key::{Id, Key, Kind, Scope},
+    key::{Id, Key},
     key_log::KeyLog,
     metrics::LookupMetrics,
     request::{
@@ -104,26 +106,6 @@ impl From<Refusal> for Unanswered {
     }
 }
 
-/// One lookup on its way to an answer.
-struct Inquiry {
-    scope: Arc<Scope>,
-    ids: Vec<Id>,
-    /// One for each id.
-    asked: Vec<Asked>,
-    tally: Tally,
-    directives: Directives,
-    client: Client,
-    now: Instant,
-}
-
-/// One key of a lookup on its way to an answer.
-struct Asked {
-    /// What answers it, once that is known.
-    answer: Option<Arc<Answer>>,
-    /// What answers it if the upstream does not.
-    fallback: Option<Arc<Answer>>,
-}
-
 impl Lookup {
     /// Answers one request, on behalf of `client`.
     pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Bytes>
@@ -158,11 +140,11 @@ impl Lookup {
             ids,
             client,
         };
-        self.look(&mut inquiry);
+        inquiry.look(self);
         let answered = if inquiry.tally.to_fetch() > 0 {
-            let missed = self.missed(&inquiry);
+            let missed = inquiry.missed(self);
             let answered = self.fetch(&mut inquiry).await;
-            self.tell(&inquiry, &missed, &answered);
+            inquiry.tell(self, &missed, &answered);
             answered
         } else {
             Ok(())
@@ -170,46 +152,6 @@ impl Lookup {
         inquiry.tally.count(&self.metrics);
         answered?;
         Ok(self.respond(&inquiry)?)
-    }
-
-    /// Reads the cache once for each key, and asks for what is stale to be refreshed.
-    fn look(&self, inquiry: &mut Inquiry) {
-        let Inquiry { scope, ids, asked, tally, directives, now, .. } = inquiry;
-        let lines = self.key_log.of(&self.shape);
-        let mut stale = Vec::new();
-        asked.extend(ids.iter().map(|id| {
-            let key = Key { scope: Arc::clone(scope), id: id.clone() };
-            let found = self.cache.get(&key).map(|answer| {
-                let how = directives.cache.judge(&answer, self.cache.policy(), *now);
-                (how, answer)
-            });
-            let (asked, result) = match found {
-                None => (Asked { answer: None, fallback: None }, tally.missed(id.kind, directives.cache.no_cache)),
-                Some((Use::Hit, answer)) => {
-                    self.cache.was_read(&key, &answer, *now);
-                    let result = tally.hit(id.kind, &answer);
-                    (Asked { answer: Some(answer), fallback: None }, result)
-                }
-                Some((Use::Stale { refresh }, answer)) => {
-                    self.cache.was_read(&key, &answer, *now);
-                    if refresh && !directives.cache.no_store {
-                        stale.push(key);
-                    }
-                    (Asked { answer: Some(answer), fallback: None }, tally.stale(id.kind))
-                }
-                Some((Use::Miss { fallback }, answer)) => {
-                    let asked = Asked { answer: None, fallback: fallback.then_some(answer) };
-                    (asked, tally.outdated(id.kind, directives.cache.no_cache))
-                }
-            };
-            if let Some(lines) = lines {
-                lines.asked(id, result.as_str());
-            }
-            asked
-        }));
-        if !stale.is_empty() {
-            self.dispatch.refresh(*now, scope, stale);
-        }
     }
 
     /// Has the keys without an answer fetched, and waits for them.
@@ -295,22 +237,6 @@ impl Lookup {
         self.dispatch.refresh(*now, scope, stale);
     }
 
-    /// The positions of the keys that have to be fetched, if the log wants to hear of them.
-    fn missed(&self, Inquiry { asked, .. }: &Inquiry) -> Vec<usize> {
-        let positions = 0..self.key_log.of(&self.shape).map_or(0, |_lines| asked.len());
-        positions.filter(|&position| asked[position].answer.is_none()).collect()
-    }
-
-    /// Tells the log what became of those.
-    fn tell(&self, inquiry: &Inquiry, missed: &[usize], answered: &Result<(), Unanswered>) {
-        let Some(lines) = self.key_log.of(&self.shape) else { return };
-        let status = answered.as_ref().map_or_else(Unanswered::status, |()| StatusCode::OK);
-        for &position in missed {
-            let answer = inquiry.asked[position].answer.as_ref();
-            lines.answered(&inquiry.ids[position], status.as_u16(), answer.map(|answer| answer.records.len()));
-        }
-    }
-
     fn respond(&self, inquiry: &Inquiry) -> Result<Response<Bytes>, Refusal> {
         let Inquiry { ids, asked, tally, .. } = inquiry;
         let open = ids.iter().zip(asked).filter(|(_, asked)| asked.answer.is_none());
@@ -335,16 +261,6 @@ impl Lookup {
             headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("partial-results"));
         }
         Ok(response)
-    }
-}
-
-impl Asked {
-    /// The upstream does not answer: what is too old is better than nothing.
-    fn fall_back(&mut self, tally: &mut Tally, kind: Kind) {
-        if let Some(old) = self.fallback.take() {
-            tally.fell_back(kind);
-            self.answer = Some(old);
-        }
     }
 }
 

@@ -116,9 +116,8 @@ impl Marked {
             format!(
                 "{post}transfer-encoding: chunked\r\n\r\n6;canary={phone}\r\ncanary\r\n0\r\nx-canary: {phone}\r\n\r\n"
             ),
-            format!(
-                "PUT /echo/canary HTTP/1.1\r\nhost: canary\r\ntransfer-encoding: chunked\r\n\r\n6\r\ncanarycanary\r\n"
-            ),
+            "PUT /echo/canary HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n6\r\ncanarycanary\r\n"
+                .to_owned(),
             format!("PUT /echo/canary HTTP/1.1\r\nhost: canary\r\ncontent-length: 900\r\n\r\n{phone}canary"),
             format!("{post}x-canary: {}\r\n\r\n", "canary".repeat(30_000)),
         ];
