@@ -14,7 +14,7 @@ use audience_gateway::{
     simulator::{self, Simulator},
     upstream::{client::Client, connect::Network, token},
 };
-use clap::error::{ContextKind, ContextValue};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use tokio::{
     net::TcpListener,
     runtime::Builder,
@@ -301,12 +301,15 @@ pub(crate) fn complain(line: &str) {
 pub(crate) fn first_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let mut line = text.lines().next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    for (kind, value) in error.context() {
-        if let (ContextKind::InvalidArg | ContextKind::InvalidSubcommand, ContextValue::String(word)) = (kind, value)
-            && (word.contains('=') || word.bytes().filter(u8::is_ascii_digit).count() >= DIGITS_OF_A_KEY)
-        {
-            line = line.replace(&format!("'{word}'"), "(not shown)");
-        }
+    let stray = match error.kind() {
+        ErrorKind::UnknownArgument => error.get(ContextKind::InvalidArg),
+        ErrorKind::InvalidSubcommand => error.get(ContextKind::InvalidSubcommand),
+        _ => None,
+    };
+    if let Some(ContextValue::String(word)) = stray
+        && (word.contains('=') || word.bytes().filter(u8::is_ascii_digit).count() >= DIGITS_OF_A_KEY)
+    {
+        line = line.replace(&format!("'{word}'"), "(not shown)");
     }
     format!("{line}; --help lists what there is")
 }

@@ -43,10 +43,12 @@ async fn marks(callers: SocketAddr) -> BTreeSet<String> {
     marks
 }
 
-/// Every text of a record that says something of its customer.
+/// Every text of a record that says something of its customer. A few digits may stand in a timestamp.
 fn texts(json: &Value, found: &mut BTreeSet<String>) {
     match json {
-        Value::String(text) if text.chars().count() > 5 || !text.is_ascii() => _ = found.insert(text.clone()),
+        Value::String(text) if text.len() > 10 || text.len() > 5 && !text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            found.insert(text.clone());
+        }
         Value::Array(members) => members.iter().for_each(|member| texts(member, found)),
         Value::Object(members) => members.values().for_each(|member| texts(member, found)),
         _ => {}
@@ -184,7 +186,7 @@ const EVIL: [&str; 16] = [
     "HTTP/1.1 200 OK\r\ncontent-length: 900\r\n\r\n{\"code\":\"canary\"",
     "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\ncanary\r\n",
     "HTTP/1.1 200 OK\r\nset-cookie: canary\r\nconnection: close\r\n\r\ncanary",
-    "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"code\":\"400001\",\"errorCode\":\"canary\",\"msg\":\"canary 1380\"}",
+    "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"code\":\"400001\",\"errorCode\":\"canary\",\"msg\":\"canary 13800138777\"}",
     "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"code\":\"100200\",\"msg\":\"canary\"}",
     "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"code\":\"200\",\"msg\":\"canary\",\"data\":\"canary\"}",
     "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{\"code\":\"200\",\"msg\":\"canary\",\"data\":[{\"phone\":\"canary\"}]}",
@@ -209,7 +211,7 @@ async fn nothing_that_an_upstream_says_is_written_whoevers_token_it_takes() {
         }
         let runs = local.run_until(runs.join_all()).await;
         for (says, written) in runs {
-            for mark in [MARK, "1380", &hash[..16], "63616e617279"] {
+            for mark in [MARK, "13800138777", &hash[..16], "63616e617279"] {
                 let line = written.lines().find(|line| line.contains(mark));
                 assert_eq!(line, None, "{mark} is written after {says:?}");
             }
@@ -226,7 +228,10 @@ async fn provoke(says: &'static str, more: String, hash: String) -> String {
     let config = desk.config(upstream, &[FINEST, quick, &more, FAST].concat());
     let (gateway, callers, operators) = serve(&desk, &config).await;
     for (request, body) in [
-        (&*format!("POST {DETAIL}"), r#"{"thirdIdList":["canary"],"phoneList":["canary1380"],"canary":"canary"}"#),
+        (
+            &*format!("POST {DETAIL}"),
+            r#"{"thirdIdList":["canary"],"phoneList":["canary13800138777"],"canary":"canary"}"#,
+        ),
         ("PUT /echo/canary?canary", "canary"),
         ("POST /audience/info/batchAdd?canary", r#"{"data":[{"phone":"canary"}]}"#),
         ("GET /app/getOrgAccessToken?instanceAppid=canary&instanceSecrect=canary", ""),
@@ -246,7 +251,7 @@ async fn provoke(says: &'static str, more: String, hash: String) -> String {
     }
     all += &written(gateway).await;
     let path = config.to_str().unwrap();
-    let probe = ["probe", "--config", path, "--key", "phone=canary1380", "--body-field", "canary=\"canary\""];
+    let probe = ["probe", "--config", path, "--key", "phone=canary13800138777", "--body-field", "canary=\"canary\""];
     // A gateway that has a token of its own takes no other.
     let token = if more.is_empty() { &[("GATEWAY_PROBE_TOKEN", "canary-token")][..] } else { &[] };
     for program in [
