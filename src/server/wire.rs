@@ -1,6 +1,7 @@
 //! The stream that HTTP is spoken on: plain or TLS, with what was read of it to find out which.
 
 use std::{
+    fmt,
     io::{self, IoSlice},
     pin::Pin,
     task::{Context, Poll},
@@ -11,11 +12,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::server::TlsStream;
 
 /// A stream whose first bytes have been read already, and are read again.
-#[derive(Debug)]
 pub(super) struct Begun<Io> {
     /// What was read, and has not been read again.
     first: BytesMut,
     io: Io,
+}
+
+impl<Io> fmt::Debug for Begun<Io> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Begun({} bytes)", self.first.len())
+    }
 }
 
 /// A connection as HTTP sees it.

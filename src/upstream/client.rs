@@ -8,7 +8,7 @@
 //! so that they wait for nothing else; and a caller who does not read its answer holds up nobody: the connection's window
 //! has room for the whole [window](STREAM_WINDOW) of each of its streams.
 
-use std::{borrow::Cow, pin::pin, sync::Arc, time::Duration};
+use std::{borrow::Cow, error::Error, io, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -301,11 +301,35 @@ fn late(_elapsed: Elapsed) -> NoAnswer {
     NoAnswer::Unavailable("no answer within upstream.request_timeout".into())
 }
 
-/// The innermost reason of an error of the connection: what the operating system or TLS said.
-fn cause(error: &dyn std::error::Error) -> String {
-    let mut innermost = error;
-    while let Some(source) = innermost.source() {
-        innermost = source;
+/// The innermost reason of an error of the connection that is known to quote nothing: hyper's own sentence, or what the
+/// operating system or TLS said. Over HTTP/2 there is one below it that prints what the upstream sent with its goodbye.
+fn cause(error: &HyperError) -> String {
+    spoken(error).to_string()
+}
+
+fn spoken<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    let below = std::iter::successors(error.source(), |&error| error.source());
+    below.filter(|error| error.is::<hyper::Error>() || error.is::<io::Error>()).last().unwrap_or(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Link(&'static str, #[source] BoxError);
+
+    #[test]
+    fn of_the_reasons_for_an_error_only_those_that_quote_nothing_are_told() {
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        let rows: [(BoxError, &str); 3] = [
+            (Link("client error", refused().into()).into(), "connection refused"),
+            (Link("client error", "canary".into()).into(), "client error"),
+            (Link("client error", Link("canary", refused().into()).into()).into(), "connection refused"),
+        ];
+        for (error, expected) in rows {
+            assert_eq!(spoken(&*error).to_string(), expected);
+        }
     }
-    innermost.to_string()
 }

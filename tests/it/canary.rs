@@ -5,14 +5,22 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use http::Method;
+use http_body_util::BodyExt as _;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    harness::{DETAIL, Reply},
+    authority::Authority,
+    harness::{DETAIL, Reply, request},
     program::{customer, get, send, send_rubbish},
 };
 
@@ -177,6 +185,35 @@ pub async fn torment(callers: SocketAddr, operators: SocketAddr, marked: &Marked
     seen
 }
 
+/// The same over HTTP/2: a lookup, what passes through, and frames that are none.
+pub async fn torment_over_http_2(callers: SocketAddr, marked: &Marked) {
+    let io = TcpStream::connect(callers).await.unwrap();
+    let (mut sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(io)).await.unwrap();
+    let mut driving = JoinSet::new();
+    driving.spawn(connection);
+    for (method, path) in [(Method::POST, DETAIL), (Method::PUT, "/echo/canary?canary"), (Method::GET, "/..%2fcanary")]
+    {
+        for body in [marked.body(), "canary".to_owned()] {
+            let mut request = request(method.clone(), &format!("http://canary{path}"), &body, &HEADERS);
+            request.headers_mut().remove("host");
+            let (parts, body) = sender.send_request(request).await.expect("an answer").into_parts();
+            let body = body.collect().await.expect("a whole answer").to_bytes();
+            discreet(&Reply { status: parts.status, headers: parts.headers, body });
+        }
+    }
+    let preface = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let go_away = "\0\0\x0e\x07\0\0\0\0\0\0\0\0\0\0\0\0\x02canary";
+    let settings = "\0\0\0\x04\0\0\0\0\0";
+    for frames in [
+        "canary canary canary canary".to_owned(),
+        format!("{settings}{go_away}"),
+        format!("{settings}\0\0\x06\x01\x04\0\0\0\x01canary"),
+    ] {
+        send_rubbish(callers, format!("{preface}{frames}")).await;
+    }
+}
+
 /// What the gateway itself says to a caller repeats nothing of the request.
 fn discreet(reply: &Reply) {
     let cache_status = reply.header("cache-status");
@@ -190,6 +227,35 @@ fn discreet(reply: &Reply) {
             assert!(!said.contains(mark), "{mark} is in {said}");
         }
     }
+}
+
+/// An upstream that speaks HTTP/2 in TLS and says goodbye, with a mark in it, to whoever connects.
+pub async fn evil_over_http_2(authority: &Authority) -> (SocketAddr, JoinSet<()>) {
+    let [cert, key] = authority.sign();
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![CertificateDer::from_pem_file(cert).unwrap()],
+            PrivateKeyDer::from_pem_file(key).unwrap(),
+        )
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let tls = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut tasks = JoinSet::new();
+    tasks.spawn(async move {
+        while let Ok((io, _)) = listener.accept().await {
+            let Ok(mut io) = tls.accept(io).await else { continue };
+            let settings = b"\0\0\0\x04\0\0\0\0\0";
+            let goodbye = b"\0\0\x0e\x07\0\0\0\0\0\0\0\0\0\0\0\0\x02canary";
+            let _left = io.write_all(&[&settings[..], goodbye].concat()).await;
+            let _left = io.read_to_end(&mut Vec::new()).await;
+        }
+    });
+    (address, tasks)
 }
 
 /// An upstream that hands out a marked token, and to everything else says this, byte for byte, and hangs up.

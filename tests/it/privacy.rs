@@ -9,7 +9,8 @@ use sha2::{Digest as _, Sha256};
 use tokio::task::{JoinSet, LocalSet};
 
 use crate::{
-    canary::{BAD_KEY, HEADERS, MARK, Marked, evil, torment},
+    authority::Authority,
+    canary::{BAD_KEY, HEADERS, MARK, Marked, evil, evil_over_http_2, torment, torment_over_http_2},
     harness::DETAIL,
     program::{Desk, Program, send, send_rubbish, serve, simulate},
 };
@@ -70,6 +71,7 @@ async fn nothing_that_callers_and_operators_send_is_written() {
     let (gateway, callers, operators) = serve(&desk, &config).await;
     let marks = marks(callers).await;
     let seen = torment(callers, operators, &Marked::new()).await;
+    torment_over_http_2(callers, &Marked::new()).await;
     let log = written(gateway).await;
     for outcome in ["success", "rejected"] {
         assert!(log.contains(&format!(r#""outcome":"{outcome}""#)), "{log}");
@@ -262,6 +264,25 @@ async fn provoke(says: &'static str, more: String, hash: String) -> String {
         all += &(stdout + &stderr);
     }
     all
+}
+
+#[tokio::test]
+async fn a_goodbye_over_http_2_is_not_written() {
+    let (desk, authority) = (Desk::new(), Authority::new("a"));
+    let (upstream, _serving) = evil_over_http_2(&authority).await;
+    let config = format!(
+        "upstream = {{ base_url = \"https://localhost:{}\", ca_file = {:?}, request_timeout = \"300ms\" }}\n\
+         server.listen = \"127.0.0.1:0\"\nserver.admin_listen = \"127.0.0.1:0\"\n{FINEST}",
+        upstream.port(),
+        authority.ca()
+    );
+    let (gateway, callers, _operators) = serve(&desk, &desk.write("gateway.toml", &config)).await;
+    let reply = send(callers, Method::POST, DETAIL, r#"{"phoneList":["canary"]}"#, &[("prefer", "wait=2")]).await;
+    assert!(reply.status.is_server_error() && !reply.text().contains(MARK), "{}", reply.text());
+    let log = written(gateway).await;
+    let reason = log.lines().find(|line| line.contains("\"upstream request\""));
+    assert!(reason.is_some_and(|line| line.contains("the connection broke: ")), "{log}");
+    assert!(!log.contains(MARK), "{log}");
 }
 
 #[tokio::test]
