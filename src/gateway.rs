@@ -117,10 +117,6 @@ impl Gateway {
             lookups.push((lookup, metrics.route(path)));
         }
         let warmup = config.warmup.enabled.then(|| warmup(&config, &client, &admin_paths, &metrics)).flatten();
-        let timeouts = passthrough::Timeouts {
-            caller: Demand { grace: config.server.limits.header_timeout, min_rate: config.server.limits.min_rate },
-            upstream: config.upstream.request_timeout,
-        };
         let cached = passthrough::Cached {
             cache: Arc::clone(&cache),
             shapes: lookups.iter().map(|(lookup, _)| Arc::clone(&lookup.shape)).collect(),
@@ -131,7 +127,7 @@ impl Gateway {
             key_log: key_log.clone(),
         };
         let passthrough =
-            Passthrough::new(&config.passthrough, (client.clone(), timeouts), metrics.passthrough(), cached);
+            Passthrough::new(&config.passthrough, (client.clone(), timeouts(&config)), metrics.passthrough(), cached);
         let readiness = Arc::new(Readiness::default());
         let tls = config.server.tls.as_ref().map(|tls| tls.tls.clone());
         let server = Server::new(config.server.limits.clone()).with_tls(tls);
@@ -211,6 +207,14 @@ impl Gateway {
         drop(stop);
         let in_time = tokio::time::timeout(grace, serving).await.is_ok();
         info!(in_time, "stopped");
+    }
+}
+
+/// How long either side of what passes through may take.
+fn timeouts(config: &Config) -> passthrough::Timeouts {
+    passthrough::Timeouts {
+        caller: Demand { grace: config.server.limits.header_timeout, min_rate: config.server.limits.min_rate },
+        upstream: config.upstream.request_timeout,
     }
 }
 

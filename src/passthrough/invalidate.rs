@@ -12,8 +12,8 @@ use http::{HeaderMap, header::CONTENT_ENCODING, request};
 
 use super::{tee::Transcript, write::Write};
 use crate::{
-    cache::Cache, clock, key_log::KeyLog, metrics::InvalidationMetrics, request::budget::Budget, route::Path, shape::Shape,
-    upstream::credentials::Credentials,
+    cache::Cache, clock, key_log::KeyLog, metrics::InvalidationMetrics, request::budget::Budget, route::Path,
+    shape::Shape, upstream::credentials::Credentials,
 };
 
 /// A path whose writes make cached keys old.
