@@ -5,6 +5,7 @@
 //! The bytes counted are those of the body: while it grows, the buffer that holds it may be up to twice as large.
 
 use std::{
+    fmt,
     ops::Deref,
     sync::{
         Arc,
@@ -36,10 +37,15 @@ pub struct Share {
 }
 
 /// Bytes that are counted for as long as they are kept.
-#[derive(Debug)]
 pub struct Kept {
     bytes: Vec<u8>,
     share: Share,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Kept({} bytes)", self.bytes.len())
+    }
 }
 
 impl Budget {
