@@ -137,7 +137,7 @@ async fn over_sockets_requests_have_their_peer_and_an_early_answer_survives_the_
     client.ask("/peer").await;
     assert!(client.answer().await.ends_with(&format!("{:?}", Peer::at(Some(own)))));
 
-    let upload = "x".repeat(512 << 10);
+    let upload = "x".repeat(128 << 10);
     let post = format!("POST /upload HTTP/1.1\r\nhost: test\r\ncontent-length: {}\r\n\r\n{upload}", upload.len());
     let mut refused = Client::new(TcpStream::connect(address).await.expect("the server listens"));
     refused.send(&post).await;
