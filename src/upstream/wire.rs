@@ -241,10 +241,7 @@ pub(super) fn value(value_type: ValueType, raw: &RawValue) -> Option<Value> {
         b'-' | b'0'..=b'9' => Cow::Borrowed(raw),
         _ => return None,
     };
-    match value_type {
-        ValueType::Int64 => text.trim().parse().ok().map(Value::Int),
-        ValueType::Text => (!text.trim().is_empty()).then(|| Value::Text(text.into())),
-    }
+    value_type.read(&text)
 }
 
 fn json_string(text: &str) -> String {

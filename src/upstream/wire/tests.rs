@@ -39,6 +39,8 @@ fn an_id_is_known_as_a_number_and_as_a_string() {
     let success = answered(&[(0, "9007199254740993"), (0, "2")], &records);
     assert_eq!(success.of, [[0], [1]]);
     assert!(!success.unmatched);
+    // Nobody may ask like that, either.
+    assert!(answered(&[(0, "5"), (0, "6")], &[r#"{"audienceUserId":"+5"}"#]).records.is_empty());
 }
 
 #[test]
