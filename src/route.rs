@@ -236,8 +236,10 @@ fn normal_form(raw: &str) -> Result<String, &'static str> {
     if name.is_ascii() {
         return Ok(name.to_ascii_lowercase());
     }
-    // By way of upper case: servers that ignore case take the long s and the Kelvin sign for the letters s and k.
-    Ok(name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect())
+    // By way of upper case: servers that ignore case take the long s and the Kelvin sign for the letters s and k. And
+    // from lower case, because the capital sharp s is its own upper case, and the small one is not.
+    let small = name.chars().flat_map(char::to_lowercase);
+    Ok(small.flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect())
 }
 
 fn escapes_are_whole(raw: &str) -> bool {

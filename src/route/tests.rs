@@ -139,6 +139,17 @@ fn a_path_shows_nothing_of_itself() {
     assert_eq!(format!("{route:?}"), "Passthrough(Path(..))");
 }
 
+#[test]
+fn a_letter_has_one_form_in_either_case() {
+    for letter in '\0'..=char::MAX {
+        let fold = |text: String| normal_form(&text.replace('%', "%25"));
+        let Ok(folded) = fold(letter.to_string()) else { continue };
+        assert_eq!(fold(letter.to_uppercase().collect()).as_ref(), Ok(&folded), "{letter}");
+        assert_eq!(fold(letter.to_lowercase().collect()).as_ref(), Ok(&folded), "{letter}");
+        assert_eq!(fold(folded.clone()).as_ref(), Ok(&folded), "{letter}");
+    }
+}
+
 /// What may be done to a segment's characters.
 #[derive(Clone, Debug)]
 enum Twist {
