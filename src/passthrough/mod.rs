@@ -16,6 +16,7 @@ mod body;
 mod exchange;
 mod headers;
 mod invalidate;
+pub(crate) mod items;
 mod judged;
 mod limit;
 mod tee;

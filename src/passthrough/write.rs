@@ -7,15 +7,15 @@
 //! - **What it names** stands in a copy of its body ([`Transcript`]). A body that is too large for a copy, or cannot be
 //!   read, makes nothing old, and a metric and a line in the log say so. So does one for which there was no room.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use http::StatusCode;
 use http_body_util::BodyExt;
-use serde_json::value::RawValue;
 
 use super::{
     Body,
     invalidate::Cached,
+    items::items,
     tee::{Lost, Tee, Transcript},
 };
 use crate::{
@@ -24,7 +24,6 @@ use crate::{
     key::Credential,
     key_log::Cause,
     metrics::WriteOutcome,
-    request::depth,
     upstream::{self, wire},
 };
 
@@ -121,48 +120,5 @@ impl Drop for Write {
             let reason = outcome.as_str();
             tracing::warn!(reason, "a write was not read: what it changed stays cached until it is too old");
         }
-    }
-}
-
-/// The objects in a body's list; nothing where it has no list of objects, or is nested too deeply.
-fn items<'a>(body: &'a [u8], member: &str) -> Option<Vec<&'a RawValue>> {
-    if depth::is_too_deep(body) {
-        return None;
-    }
-    let members: HashMap<String, &RawValue> = serde_json::from_slice(body).ok()?;
-    let mut items: Vec<&RawValue> = serde_json::from_str(members.get(member)?.get()).ok()?;
-    let is_empty = items.is_empty();
-    items.retain(|item| item.get().starts_with('{'));
-    (is_empty || !items.is_empty()).then_some(items)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn items_are_the_objects_of_a_list() {
-        let read = |body: &str| {
-            let items = items(body.as_bytes(), "data")?;
-            Some(items.into_iter().map(RawValue::get).collect::<Vec<_>>().join(" "))
-        };
-        let some = |text: &str| Some(text.to_owned());
-        assert_eq!(read(r#"{"publicParams":{"data":[]},"data":[{"a":1}, 7, null,{ }]}"#), some(r#"{"a":1} { }"#));
-        assert_eq!(read(r#"{"\u0064ata":[{"a":"1"}]}"#), some(r#"{"a":"1"}"#));
-        assert_eq!(read(r#"{"data":[]}"#), some(""));
-        for body in [
-            "",
-            "{}",
-            "[{}]",
-            "data=1",
-            r#"{"data":{}}"#,
-            r#"{"data":null}"#,
-            r#"{"data":[7]}"#,
-            r#"{"data":[{"a":1}]"#,
-            r#"{"data":[{"a":1}]}}"#,
-        ] {
-            assert_eq!(read(body), None, "{body}");
-        }
-        assert!(items(b"{\"data\":[{\"a\":\"\xff\"}]}", "data").is_none());
     }
 }
