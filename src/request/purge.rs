@@ -4,11 +4,16 @@
 //! wherever it is a key. The other fields narrow nothing: an erasure must not miss the customer who was cached for
 //! another company. They are read all the same, because a body with a name that is given twice is refused like a lookup's.
 
-use super::wire::{
-    Fields, invalid,
-    keys::{Keys, none_given},
-    parse,
-    scan::{Scanner, text},
+use std::mem::replace;
+
+use super::{
+    canonical::Unfit,
+    wire::{
+        Fields, invalid,
+        keys::{Keys, none_given},
+        parse,
+        scan::{Scanner, text},
+    },
 };
 use crate::{error::Refusal, key::Id, shape::Shape};
 
@@ -33,13 +38,17 @@ pub fn decode(paths: &[(&Shape, usize)], body: &[u8]) -> Result<Purge, Refusal> 
     if !scanner.take(b'{') {
         return Err(invalid("the body must be one JSON object"));
     }
-    let mut all = false;
+    let (mut all, mut all_given) = (false, false);
     let mut keys: Vec<_> = paths.iter().map(|&(_, max_keys)| Keys::new(max_keys)).collect();
     let mut fields = Fields::new();
     while scanner.more(b'}') {
         let written = scanner.scalar();
         let name = text(written)?;
         scanner.take(b':');
+        if name == ALL && replace(&mut all_given, true) {
+            // Even where one is the word and the other a list.
+            return Err(Unfit::Duplicate.into());
+        }
         if name == ALL && matches!(scanner.peek(), Some(b't' | b'f')) {
             all = scanner.peek() == Some(b't');
             fields.read(name, written, &mut scanner)?;
@@ -134,5 +143,8 @@ mod tests {
         shape.lists[0].name = "all".to_owned();
         assert_eq!(decode(&[(&shape, 9)], br#"{"all":[7]}"#), Ok(Purge::Keys(vec![vec![number(7)]])));
         assert_eq!(decode(&[(&shape, 9)], br#"{"all":true}"#), Ok(Purge::All));
+        let twice = Err(invalid("a field is given twice"));
+        assert_eq!(decode(&[(&shape, 9)], br#"{"all":[7],"all":false}"#), twice);
+        assert_eq!(decode(&[(&shape, 9)], br#"{"all":true,"all":[7]}"#), twice);
     }
 }
