@@ -169,13 +169,15 @@ impl Framing {
         Ok(end + 1)
     }
 
-    /// Whether a line, of which so much has come, makes the head too large; the bytes of the head with it.
+    /// Whether a line, of which so much has come, is too long or makes the head too large; the bytes of the head with it.
     fn measure(&self, line: usize) -> Result<usize, Fault> {
         let head = self.size.bytes + line;
         match self.place {
             Place::Request { .. } if line > MAX_REQUEST_LINE => Err(Fault::TargetTooLong),
             Place::Request { .. } | Place::Field(_) if head > MAX_HEAD => Err(Fault::HeadTooLarge),
             Place::Request { .. } | Place::Field(_) => Ok(head),
+            // Whether its end has come with it or not: where bytes are cut into pieces must not matter.
+            Place::ChunkSize | Place::Trailer if line >= MAX_BODY_LINE => Err(Fault::Chunk),
             _ => Ok(0),
         }
     }
@@ -187,7 +189,6 @@ impl Framing {
             // Whoever speaks TLS to this port should not have to wait for a line's end to be told.
             Place::Request { .. } if !matches!(line[0], b'\r' | b'!'..=b'~') => Err(Fault::RequestLine),
             Place::ChunkEnd if line != b"\r" => Err(Fault::Chunk),
-            Place::ChunkSize | Place::Trailer if line.len() >= MAX_BODY_LINE => Err(Fault::Chunk),
             _ => Ok(0),
         }
     }
@@ -329,6 +330,12 @@ mod tests {
         let line = "x".repeat(MAX_REQUEST_LINE - "GET / HTTP/1.1\r\n".len());
         let heads = format!("\r\nGET /{line} HTTP/1.1\r\nHost: a\r\n\r\n").repeat(5);
         assert_eq!(judge_in_pieces(heads.as_bytes(), 5000), (heads.clone().into_bytes(), None));
+    }
+
+    #[test]
+    fn a_line_is_too_long_even_if_its_end_comes_with_it() {
+        let size = [b"1;", &vec![b'x'; MAX_BODY_LINE][..], b"\r\n"].concat();
+        assert_eq!(at(Place::ChunkSize).judge(&size), Judged { cleared: 0, fault: Some(Wrong::Body(Fault::Chunk)) });
     }
 
     #[test]
