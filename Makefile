@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The advisory database: the newest snapshot in the folder that lies beside the checkout, where there is one.
 ADVISORIES ?= $(lastword $(sort $(wildcard ../shared/data/rustsec-advisories-*.tgz)))
 
-.PHONY: test setup fmt clippy unit openapi benches doc demo bench replay attack supply-chain
+.PHONY: test setup fmt clippy unit openapi benches doc demo bench replay attack fuzz supply-chain
 
 # In the order in which a mistake is found soonest: two seconds, then minutes.
 test: setup fmt clippy unit openapi benches doc
@@ -47,6 +47,13 @@ replay:
 # What ten thousand hostile connections of each kind cost; one kind with `make attack ONLY="half a head"`.
 attack:
 	$(CARGO) bench --locked --bench attack -- --only "$(ONLY)"
+
+# Bytes that nobody thought of, against what must hold of them: a while for each target, with a nightly compiler and
+# cargo-fuzz. `make fuzz SECONDS=1200 TARGETS=path` takes longer, over one.
+SECONDS ?= 60
+TARGETS ?= directives framing path request upstream write
+fuzz:
+	@sh ci/fuzz.sh $(SECONDS) $(TARGETS)
 
 demo:
 	$(CARGO) run --release --locked -- demo

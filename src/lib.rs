@@ -46,3 +46,6 @@ pub mod warmup;
 
 pub mod config;
 pub mod gateway;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;

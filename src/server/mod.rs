@@ -31,6 +31,8 @@ mod connection;
 mod drain;
 pub mod duplex;
 mod framing;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzzing;
 mod goodbye;
 mod head;
 mod http2;

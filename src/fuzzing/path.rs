@@ -1,0 +1,149 @@
+//! What must hold of a path.
+//!
+//! - It has one form, of which nothing is left to be resolved; what is passed on has the same one.
+//! - The form decides, by whichever way it was found: a lookup is a lookup in every spelling, with every method.
+//! - No server that reads what is passed on in a way of its own, before or after decoding, with or without parameters,
+//!   doubled slashes or the difference of cases, finds another path than the one that was decided by. So none finds a
+//!   lookup.
+
+use http::{Method, Uri};
+use percent_encoding::percent_decode_str;
+
+use crate::route::{Path, Route, Router};
+
+/// Base paths: the usual one, none, the beginning of a lookup path, and one that is spelled oddly.
+const BASES: [&str; 4] = ["/api/open", "", "/api", "/A%20b;c/d"];
+
+/// Lookup paths; one is configured in a spelling that is not its normal form.
+const LOOKUPS: [&str; 3] = ["/api/audience/detail", "/api/audience/user/tag/batchList", "/Straße/%7Ex/"];
+
+/// A way of reading a path.
+#[derive(Clone, Copy, Debug)]
+struct Reader {
+    /// Escapes are decoded before the path is taken apart, so that an escaped slash separates.
+    decodes_first: bool,
+    /// Parameters go before dot segments are resolved.
+    drops_parameters: bool,
+    /// Doubled slashes are one before dot segments are resolved.
+    merges: bool,
+    /// A backslash is a slash.
+    takes_backslashes: bool,
+    /// Escapes are decoded once more than they should be.
+    decodes_twice: bool,
+}
+
+/// Reads bytes as a request's target.
+pub fn path(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    for base in BASES {
+        if let Ok(path) = Path::normalise(text, base) {
+            one_form(&path, base);
+        }
+        let router = Router::new(base, LOOKUPS).expect("the paths have a normal form");
+        if let Ok(uri) = text.parse::<Uri>() {
+            decides(&router, &uri, base);
+        }
+    }
+}
+
+fn one_form(path: &Path, base: &str) {
+    let upstream = format!("{base}{}", path.forward());
+    let again = Path::normalise(&upstream, base);
+    assert!(again.is_ok_and(|again| again == *path), "what is passed on has the same form");
+    assert!(path.forward().is_empty() || path.forward().starts_with('/'));
+    assert!(path.is_under(path) && path.is_under(&root()));
+    if !path.canonical().contains(['%', ';']) {
+        let again = Path::normalise(path.canonical(), "");
+        assert!(again.is_ok_and(|again| again.canonical() == path.canonical()), "a normal form is its own");
+    }
+    let decided = format!(
+        "{}{}",
+        Path::normalise(base_or_root(base), "").map_or_else(|_| String::new(), below),
+        path.canonical()
+    );
+    let decided = decided.trim_end_matches('/');
+    for reader in readers() {
+        assert_eq!(reader.read(&upstream), decided, "{reader:?}");
+    }
+}
+
+fn root() -> Path {
+    Path::normalise("/", "").expect("the root has a normal form")
+}
+
+fn base_or_root(base: &str) -> &str {
+    if base.is_empty() { "/" } else { base }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is a path's last use")]
+fn below(base: Path) -> String {
+    base.canonical().trim_end_matches('/').to_owned()
+}
+
+fn decides(router: &Router, uri: &Uri, base: &str) {
+    let lookup = |path: &Path| {
+        LOOKUPS.iter().position(|lookup| Path::normalise(lookup, "").is_ok_and(|l| l.canonical() == path.canonical()))
+    };
+    let (post, get) = (router.route(&Method::POST, uri), router.route(&Method::GET, uri));
+    let expected = match Path::normalise(uri.path(), base) {
+        Ok(path) => match lookup(&path) {
+            Some(lookup) => Route::Lookup(lookup),
+            None => Route::Passthrough(path),
+        },
+        Err(sentence) => Route::Unsafe(sentence),
+    };
+    assert_eq!(post, expected, "the normal form decides");
+    match post {
+        Route::Lookup(lookup) => assert_eq!(get, Route::MethodNotAllowed(lookup)),
+        other => assert_eq!(get, other),
+    }
+}
+
+/// Every way of reading there is.
+fn readers() -> impl Iterator<Item = Reader> {
+    (0..32_u8).map(|bits| Reader {
+        decodes_first: bits & 1 > 0,
+        drops_parameters: bits & 2 > 0,
+        merges: bits & 4 > 0,
+        takes_backslashes: bits & 8 > 0,
+        decodes_twice: bits & 16 > 0,
+    })
+}
+
+impl Reader {
+    /// The path that it finds: without a trailing slash, and case and parameters of no account.
+    fn read(self, path: &str) -> String {
+        let mut path = if self.decodes_first { self.decoded(path) } else { path.to_owned() };
+        if self.takes_backslashes {
+            path = path.replace('\\', "/");
+        }
+        let mut names: Vec<String> = Vec::new();
+        for segment in path.split('/') {
+            let mut name = if self.decodes_first { segment.to_owned() } else { self.decoded(segment) };
+            if self.drops_parameters {
+                name.truncate(name.find(';').unwrap_or(name.len()));
+            }
+            match &*name {
+                "" if self.merges => {}
+                "." => {}
+                ".." => drop(names.pop()),
+                _ => names.push(name),
+            }
+        }
+        let plain = |name: &String| folded(name.split(';').next().unwrap_or_default());
+        let names = names.iter().map(plain).filter(|name| !name.is_empty());
+        names.flat_map(|name| ["/".to_owned(), name]).collect()
+    }
+
+    fn decoded(self, text: &str) -> String {
+        let once = percent_decode_str(text).decode_utf8_lossy().into_owned();
+        if self.decodes_twice { percent_decode_str(&once).decode_utf8_lossy().into_owned() } else { once }
+    }
+}
+
+/// Without the difference of cases, however a server takes it away.
+fn folded(text: &str) -> String {
+    let lower = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<String>();
+    let upper: String = lower(text).chars().flat_map(char::to_uppercase).collect();
+    lower(&upper)
+}
