@@ -88,9 +88,7 @@ fn messages(mut rest: &[u8]) -> Vec<Message> {
     loop {
         rest = rest.strip_prefix(b"\r\n").unwrap_or(rest);
         let Some(end) = find(rest, b"\r\n\r\n") else { return messages };
-        let head = std::str::from_utf8(&rest[..end].iter().map(|byte| byte & 0x7f).collect::<Vec<_>>())
-            .expect("this holds because it is ASCII")
-            .to_ascii_lowercase();
+        let head = ascii(&rest[..end]);
         let target = rest[..end].split(|byte| *byte == b' ').nth(1).expect("a target").to_vec();
         assert!(!head.replace("\r\n", "").contains(['\r', '\n', '\0']), "a line has one end");
         let mut lines = head.split("\r\n");
@@ -117,6 +115,12 @@ fn messages(mut rest: &[u8]) -> Vec<Message> {
             return messages;
         }
     }
+}
+
+/// The text in small letters, with a mark for whatever is no ASCII.
+fn ascii(bytes: &[u8]) -> String {
+    let letter = |byte: &u8| if byte.is_ascii() { char::from(byte.to_ascii_lowercase()) } else { '?' };
+    bytes.iter().map(letter).collect()
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {

@@ -7,7 +7,10 @@
 //!   request of its own ([`Success::unmatched`](super::verdict::Success));
 //! - in a request of one key there is nothing to guess: where no record carries the key, what came is its answer.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{
+    borrow::Cow,
+    collections::{HashMap, HashSet},
+};
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -130,17 +133,20 @@ fn attribute(shape: &Shape, asked: &[Id], data: &[&RawValue]) -> Option<Success>
         unmatched: false,
         exclusive: Vec::new(),
     };
-    let mut seen: HashMap<Id, &str> = HashMap::new();
+    // Every text that came under the id that names a customer.
+    let mut seen: HashMap<Id, HashSet<&str>> = HashMap::new();
     let mut strangers = Vec::new();
     for json in data {
         let (ids, mut identity) = ids_of(shape, json)?;
         if let Some(position) = identity {
-            match seen.insert(ids[position].clone(), json.get()) {
+            let texts = seen.entry(ids[position].clone()).or_default();
+            if !texts.insert(json.get()) {
                 // The same customer once more, because two keys reach it.
-                Some(before) if before == json.get() => continue,
+                continue;
+            }
+            if texts.len() > 1 {
                 // Something else under the same id: kept, but not as a version of that customer.
-                Some(_) => identity = None,
-                None => {}
+                identity = None;
             }
         }
         let matched: Vec<usize> = ids.iter().filter_map(|id| positions.get(id).copied()).collect();
@@ -196,11 +202,13 @@ fn ids_of(shape: &Shape, json: &RawValue) -> Option<(Vec<Id>, Option<usize>)> {
     struct Members<'a>(#[serde(borrow)] HashMap<Cow<'a, str>, &'a RawValue>);
     let Members(members) = serde_json::from_str(json.get()).ok()?;
     let mut ids: Vec<Id> = Vec::new();
+    // Not a search of `ids`: a caller's write may carry as many as fit into its body.
+    let mut known = HashSet::new();
     let mut identity = None;
     for (kind, list) in shape.kinds() {
         for value in values_of(list, &members) {
             let id = Id { kind, value };
-            if !ids.contains(&id) {
+            if known.insert(id.clone()) {
                 if list.unique && identity.is_none() {
                     identity = Some(ids.len());
                 }

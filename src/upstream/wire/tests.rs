@@ -75,6 +75,20 @@ fn something_else_under_the_same_id_is_not_lost() {
 }
 
 #[test]
+fn a_record_that_comes_again_after_something_else_under_its_id_is_kept_once() {
+    let (one, other) = (r#"{"audienceUserId":1,"a":1}"#, r#"{"audienceUserId":1,"a":2}"#);
+    assert_eq!(answered(&[(0, "1")], &[one, other, one, other]).of, [[0, 1]]);
+}
+
+// Who compares each with each needs most of a minute for it.
+#[test]
+fn a_customer_may_carry_more_phones_than_anybody_has() {
+    let phones: Vec<_> = (0..40_000).map(|phone| format!(r#"{{"phone":"{phone}"}}"#)).collect();
+    let record = format!(r#"{{"audienceUserId":1,"phoneList":[{}]}}"#, phones.join(","));
+    assert_eq!(answered(&[(2, "39999")], &[&record]).records[0].ids.len(), 40_001);
+}
+
+#[test]
 fn a_record_that_no_key_explains_is_given_to_nobody() {
     let records = [r#"{"audienceUserId":1,"phone":"+8613"}"#, r#"{"audienceUserId":2,"phone":"14"}"#];
     let success = answered(&[(2, "13"), (2, "14")], &records);
