@@ -28,15 +28,25 @@ use super::framing::{Framing, MAX_HEAD, Wrong};
 /// Headers of one request that hyper takes.
 const MAX_HEADERS: usize = 100;
 
+/// Bytes of a target that hyper takes.
+const MAX_TARGET: usize = 65_534;
+
+/// Trailers of one body that hyper takes.
+const MAX_TRAILERS: usize = 100;
+
+/// What hyper may say by itself: that a target or a head is too large.
+const TOO_LARGE: [&str; 2] = ["HTTP/1.1 414", "HTTP/1.1 431"];
+
 /// So often is hyper asked to go on: far more than any input needs.
 const TURNS: usize = 10_000;
 
 /// A message, as far as it came.
 struct Message {
     target: Vec<u8>,
-    /// Nothing where it broke off.
+    /// Nothing where it broke off, or has more trailers than hyper takes.
     body: Option<Vec<u8>>,
-    headers: usize,
+    /// Whether its head is larger than hyper takes.
+    is_large: bool,
     /// Whether the connection may end with it.
     is_last: bool,
 }
@@ -54,17 +64,20 @@ pub fn framing(data: &[u8]) {
     let passed = &data[..passed];
     let messages = messages(passed);
     let (served, answers) = serve(passed);
-    let ended = served.last().zip(messages.get(served.len().wrapping_sub(1))).is_some_and(|(_, last)| last.is_last);
-    let too_many = messages.get(served.len()).is_some_and(|next| next.headers > MAX_HEADERS);
+    let last = served.len().checked_sub(1).and_then(|last| messages.get(last));
+    let may_end = last.is_some_and(|last| last.is_last) || messages.get(served.len()).is_some_and(|next| next.is_large);
     assert!(served.len() <= messages.len(), "hyper sees a request too many");
-    assert!(served.len() == messages.len() || ended || too_many, "hyper sees {} of {}", served.len(), messages.len());
+    assert!(served.len() == messages.len() || may_end, "hyper sees {} of {}", served.len(), messages.len());
     for ((target, body), message) in served.iter().zip(&messages) {
         let sent = Uri::try_from(&*message.target).map(|target| target.to_string());
         assert_eq!(sent.as_ref().ok(), Some(target), "the target");
         assert_eq!(*body, message.body, "the body");
     }
-    let refusals = String::from_utf8_lossy(&answers).matches("HTTP/1.1 4").count();
-    assert_eq!(refusals, usize::from(too_many), "hyper refuses by itself");
+    let answers = String::from_utf8_lossy(&answers);
+    let refusals = answers.match_indices("HTTP/1.1 4").map(|(at, _)| &answers[at..at + "HTTP/1.1 400".len()]);
+    for refusal in refusals {
+        assert!(TOO_LARGE.contains(&refusal), "hyper refuses by itself: {refusal}");
+    }
 }
 
 /// How many bytes pass, and whether a fault is of a head or of a body.
@@ -110,7 +123,8 @@ fn messages(mut rest: &[u8]) -> Vec<Message> {
             other => panic!("two lengths: {other:?}"),
         };
         let broke_off = body.is_none();
-        messages.push(Message { target, body, headers: fields.len(), is_last: is_older || closes });
+        let is_large = fields.len() > MAX_HEADERS || target.len() > MAX_TARGET;
+        messages.push(Message { target, body, is_large, is_last: is_older || closes });
         if broke_off {
             return messages;
         }
@@ -146,8 +160,11 @@ fn chunks(rest: &mut &[u8]) -> Option<Vec<u8>> {
         body.extend(take(rest, size)?);
         *rest = rest.strip_prefix(b"\r\n")?;
     }
-    while !line(rest)?.is_empty() {}
-    Some(body)
+    let mut trailers = 0;
+    while !line(rest)?.is_empty() {
+        trailers += 1;
+    }
+    (trailers <= MAX_TRAILERS).then_some(body)
 }
 
 fn line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
