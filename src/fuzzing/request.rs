@@ -19,7 +19,7 @@ use super::{
 use crate::{
     key::{Id, Kind, Value},
     request::{
-        canonical::MAX_DEPTH,
+        canonical::{MAX_DEPTH, MAX_FIELDS},
         purge::{self, Purge},
         wire::{self, Decoded},
     },
@@ -36,8 +36,11 @@ struct Meaning {
     written: Vec<(String, String)>,
 }
 
-/// Reads bytes as a body, or as two.
+/// Reads bytes as a body, or as two. Those that are longer than fields may be have a limit of their own.
 pub fn request(data: &[u8]) {
+    if data.len() > MAX_FIELDS {
+        return;
+    }
     let parts = data.windows(SEPARATOR.len()).position(|window| window == SEPARATOR);
     let (one, other) = parts.map_or((data, None), |at| (&data[..at], Some(&data[at + SEPARATOR.len()..])));
     for (shape, max) in shapes::all() {
@@ -68,7 +71,10 @@ fn lookup(shape: &Shape, max: usize, body: &[u8]) -> Option<(Decoded, Meaning)> 
 
     let ask = Ask { scope: decoded.scope.clone(), ids: decoded.ids.clone() };
     is_same(&decoded, shape, max, &request_body(shape, &ask));
-    is_same(&decoded, shape, max, respelled(shape, &meaning, &mut Rng::with_seed(seed(body))).as_bytes());
+    let respelled = respelled(shape, &meaning, &mut Rng::with_seed(seed(body)));
+    if respelled.len() <= MAX_FIELDS {
+        is_same(&decoded, shape, max, respelled.as_bytes());
+    }
     Some((decoded, meaning))
 }
 

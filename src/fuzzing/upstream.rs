@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     key::{Id, Kind, Scope, Value},
-    request::wire::decode,
+    request::{depth, wire::decode},
     shape::{FieldPath, List, Shape, ValueType},
     upstream::{
         Spelling, is_throttled, page,
@@ -83,7 +83,7 @@ fn judge(shape: &Shape, ask: &Ask, status: StatusCode, answer: &[u8]) {
     if std::str::from_utf8(answer).is_err() {
         return;
     }
-    let envelope = Envelope::of(answer).filter(|envelope| envelope.is_success(status));
+    let envelope = Envelope::of(answer).filter(|envelope| envelope.is_success(status) && !depth::is_too_deep(answer));
     let records = envelope.as_ref().and_then(|envelope| {
         let records = envelope.data.iter().map(|json| Carrying::of(shape, json));
         records.collect::<Option<Vec<_>>>()

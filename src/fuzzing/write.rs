@@ -6,7 +6,7 @@
 use serde_json::value::RawValue;
 
 use super::{json, shapes, upstream::carried};
-use crate::{passthrough::items::items, upstream::wire::carried_by};
+use crate::{passthrough::items::items, request::depth, upstream::wire::carried_by};
 
 /// Reads bytes as a write's body.
 pub fn write(data: &[u8]) {
@@ -25,6 +25,9 @@ pub fn write(data: &[u8]) {
 
 /// The objects of every list of that name; nothing where there is no list, or a list only of what is no object.
 fn expected<'a>(data: &'a [u8], member: &str) -> Option<Vec<&'a RawValue>> {
+    if depth::is_too_deep(data) {
+        return None;
+    }
     let members = json::members(data)?;
     let lists: Vec<_> = members.into_iter().filter(|(name, _)| name == member).collect();
     let lists: Option<Vec<_>> = lists.into_iter().map(|(_, json)| json::elements(json)).collect();
