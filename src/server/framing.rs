@@ -132,7 +132,7 @@ impl Framing {
         let end = self.searched + end;
         self.searched = 0;
         let line = rest[..end].strip_suffix(b"\r").ok_or(Fault::LineEnd)?;
-        self.size.bytes = self.measure(end + 1)?;
+        self.size.bytes = self.measure(&rest[..=end])?;
         self.place = match self.place {
             Place::Request { after_empty_line: false } if line.is_empty() => Place::Request { after_empty_line: true },
             Place::Request { .. } if line.is_empty() => return Err(Fault::LineEnd),
@@ -170,21 +170,25 @@ impl Framing {
     }
 
     /// Whether a line, of which so much has come, is too long or makes the head too large; the bytes of the head with it.
-    fn measure(&self, line: usize) -> Result<usize, Fault> {
-        let head = self.size.bytes + line;
+    fn measure(&self, line: &[u8]) -> Result<usize, Fault> {
+        let head = self.size.bytes + line.len();
         match self.place {
-            Place::Request { .. } if line > MAX_REQUEST_LINE => Err(Fault::TargetTooLong),
+            Place::Request { .. } if line.len() > MAX_REQUEST_LINE => {
+                // Without a space in all that, it is the method that is too long, and no method is.
+                let has_target = line[..MAX_REQUEST_LINE].contains(&b' ');
+                Err(if has_target { Fault::TargetTooLong } else { Fault::RequestLine })
+            }
             Place::Request { .. } | Place::Field(_) if head > MAX_HEAD => Err(Fault::HeadTooLarge),
             Place::Request { .. } | Place::Field(_) => Ok(head),
             // Whether its end has come with it or not: where bytes are cut into pieces must not matter.
-            Place::ChunkSize | Place::Trailer if line >= MAX_BODY_LINE => Err(Fault::Chunk),
+            Place::ChunkSize | Place::Trailer if line.len() >= MAX_BODY_LINE => Err(Fault::Chunk),
             _ => Ok(0),
         }
     }
 
     /// A line that has not ended, and may be wrong or too long already.
     fn unfinished(&mut self, line: &[u8]) -> Result<usize, Fault> {
-        self.measure(line.len())?;
+        self.measure(line)?;
         match self.place {
             // Whoever speaks TLS to this port should not have to wait for a line's end to be told.
             Place::Request { .. } if !matches!(line[0], b'\r' | b'!'..=b'~') => Err(Fault::RequestLine),
@@ -299,6 +303,8 @@ mod tests {
         assert_eq!(framing.judge(&line), Judged { cleared: 0, fault: None });
         line.push(b'a');
         assert_eq!(framing.judge(&line).fault, Some(Wrong::Head(Fault::TargetTooLong)));
+        let method = vec![b'A'; MAX_REQUEST_LINE + 1];
+        assert_eq!(Framing::new().judge(&method).fault, Some(Wrong::Head(Fault::RequestLine)));
 
         let mut framing = at(Place::ChunkSize);
         let line = vec![b'0'; MAX_BODY_LINE];
