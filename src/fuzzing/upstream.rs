@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// Deeper than anything that matters here.
-const LEVELS: usize = 100;
+const LEVELS: usize = 600;
 
 /// What a second reading makes of an envelope.
 struct Envelope<'a> {
@@ -83,7 +83,8 @@ fn judge(shape: &Shape, ask: &Ask, status: StatusCode, answer: &[u8]) {
     if std::str::from_utf8(answer).is_err() {
         return;
     }
-    let envelope = Envelope::of(answer).filter(|envelope| envelope.is_success(status) && !depth::is_too_deep(answer));
+    let is_too_deep = depth::is_deeper_than(answer, depth::MAX_ANSWER_DEPTH);
+    let envelope = Envelope::of(answer).filter(|envelope| envelope.is_success(status) && !is_too_deep);
     let records = envelope.as_ref().and_then(|envelope| {
         let records = envelope.data.iter().map(|json| Carrying::of(shape, json));
         records.collect::<Option<Vec<_>>>()

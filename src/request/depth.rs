@@ -9,9 +9,22 @@ use super::canonical::MAX_DEPTH;
 /// The sentence for whoever sent it.
 pub const TOO_DEEP: &str = "the body is nested more than 64 levels deep";
 
-/// Whether more than [`MAX_DEPTH`] arrays and objects are open at once. Of what is no JSON it may say anything.
+/// Arrays and objects within each other in an answer of the upstream, whose records are given as they are: what common
+/// parsers take or nearly, and far above what any of them makes by itself.
+pub const MAX_ANSWER_DEPTH: usize = 512;
+
+/// The sentence about such an answer.
+pub const ANSWER_TOO_DEEP: &str = "the answer is nested more than 512 levels deep";
+
+/// Whether more than [`MAX_DEPTH`] arrays and objects are open at once.
 #[must_use]
 pub fn is_too_deep(json: &[u8]) -> bool {
+    is_deeper_than(json, MAX_DEPTH)
+}
+
+/// Whether more than so many arrays and objects are open at once. Of what is no JSON it may say anything.
+#[must_use]
+pub fn is_deeper_than(json: &[u8], levels: usize) -> bool {
     let mut depth = 0_usize;
     let mut in_string = false;
     let mut bytes = json.iter();
@@ -25,7 +38,7 @@ pub fn is_too_deep(json: &[u8]) -> bool {
             _ if in_string => {}
             b'[' | b'{' => {
                 depth += 1;
-                if depth > MAX_DEPTH {
+                if depth > levels {
                     return true;
                 }
             }

@@ -8,7 +8,7 @@
 //! 5. code `200` with a `data` that is empty, null or left out: nobody was found;
 //! 6. any other code: the request is rejected; no code at all: the status decides.
 //!
-//! What is nested more than 64 levels deep is no envelope, whatever it says.
+//! What is nested more than 512 levels deep is no envelope, whatever it says.
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -189,8 +189,8 @@ fn by_status(status: StatusCode, reason: &'static str) -> Reading<'static> {
 }
 
 fn parse(body: &[u8]) -> Result<Envelope<'_>, &'static str> {
-    if depth::is_too_deep(body) {
-        return Err(depth::TOO_DEEP);
+    if depth::is_deeper_than(body, depth::MAX_ANSWER_DEPTH) {
+        return Err(depth::ANSWER_TOO_DEEP);
     }
     // A struct would also be read from an array.
     let object = body.trim_ascii_start().starts_with(b"{");
@@ -262,7 +262,7 @@ mod tests {
         for status in [200, 400, 429, 500, 503] {
             assert_eq!(name(status, refusal), "throttled", "{status}");
         }
-        let deep = format!(r#"{{"code":"200","data":[{{"a":{}{}}}]}}"#, "[".repeat(62), "]".repeat(62));
+        let deep = format!(r#"{{"code":"200","data":[{{"a":{}{}}}]}}"#, "[".repeat(510), "]".repeat(510));
         let rows = [
             (200, r#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":[{},{}]}"#, "two"),
             (200, r#"{"code":"28930","errorCode":"28930","msg":"l1j777","data":[{}]}"#, "one"),
