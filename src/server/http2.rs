@@ -141,6 +141,7 @@ where
                 return Poll::Ready(Ending::Closed(result));
             }
         }
+        self.turns.listen(cx);
         loop {
             let deadline = self.quiet.observe(self.turns.count(), self.activity.written(), clock::now);
             if self.alarm.poll(cx, deadline).is_pending() {

@@ -8,9 +8,10 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
+    task::{Context, Waker},
     time::Duration,
 };
 
@@ -23,6 +24,8 @@ pub(super) struct Turns {
     ours: AtomicUsize,
     /// How many have begun to be.
     begun: AtomicU64,
+    /// The connection's task. What a stream does with its own turn would not wake it.
+    waker: Mutex<Option<Waker>>,
 }
 
 /// What one stream waits for; ours when it begins.
@@ -56,6 +59,20 @@ impl Turns {
         self.begun.load(Relaxed) > 0
     }
 
+    /// Has this task woken when the last turn that is ours ends. To be called before [`count`](Self::count).
+    pub(super) fn listen(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
+    }
+
     pub(super) fn count(&self) -> Count {
         Count { ours: self.ours.load(Relaxed), begun: self.begun.load(Relaxed) }
     }
@@ -77,7 +94,9 @@ impl Turn {
         if self.is_ours {
             // ours => the peer's
             self.is_ours = false;
-            self.turns.ours.fetch_sub(1, Relaxed);
+            if self.turns.ours.fetch_sub(1, Relaxed) == 1 {
+                self.turns.wake();
+            }
         }
     }
 }

@@ -194,6 +194,21 @@ async fn a_peer_that_stops_reading_its_answer_is_cut_and_one_that_reads_slowly_g
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_what_comes_late_is_cut_as_soon() {
+    let fixture = Fixture::new();
+    let mut deaf = Caller::connect(&fixture).await;
+    // The windows are used up by what nobody reads before the late answer has anything to send.
+    let mut unread = Vec::new();
+    for _ in 0..4 {
+        unread.push(deaf.get("/pieces").await.expect("an answer"));
+    }
+    // Its first piece comes after the idle timeout; until then it is not the peer who is waited for.
+    let late = deaf.get("/trickle").await.expect("an answer");
+    assert_eq!(deaf.closed().await, IDLE_TIMEOUT + IDLE_TIMEOUT);
+    drop((unread, late));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_draining_server_finishes_what_is_under_way_and_takes_nothing_new() {
     let mut fixture = Fixture::new();
     let mut idle = Caller::connect(&fixture).await;
