@@ -315,7 +315,7 @@ fn stack(
         .map_result(or_overloaded)
         // A request over the limit is told so at once instead of waiting for its turn.
         .load_shed()
-        // A connection carries one request at a time today; the limit holds when one carries several.
+        // Counted over all connections: one that speaks HTTP/2 carries up to a hundred requests at a time.
         .layer(GlobalConcurrencyLimitLayer::new(max_in_flight))
         .service(service_fn(move |request| {
             let edge = Arc::clone(&edge);

@@ -10,8 +10,8 @@ use serde_json::value::RawValue;
 
 use crate::request::depth;
 
-/// The objects in a body's list; nothing where it has no list of objects, or is nested too deeply. Where it has several lists of that name, those of
-/// all of them: which one the upstream takes is not known.
+/// The objects in a body's list; nothing where it has no list of objects, or is nested too deeply. Where it has several lists
+/// of that name, those of all of them: which one the upstream takes is not known.
 pub(crate) fn items<'a>(body: &'a [u8], member: &str) -> Option<Vec<&'a RawValue>> {
     if depth::is_too_deep(body) {
         return None;
