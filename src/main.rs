@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 
 mod commands;
 mod hash;
+mod health;
 mod logging;
 
 /// Bad arguments or a bad configuration (`EX_USAGE` of sysexits.h).
@@ -50,6 +51,13 @@ enum Command {
         #[command(flatten)]
         hash: hash::Hash,
     },
+    /// Asks the gateway that runs on this machine whether it is ready: status 0 if so, 1 if not.
+    Health {
+        #[command(flatten)]
+        file: File,
+        #[command(flatten)]
+        health: health::Health,
+    },
 }
 
 #[derive(clap::Args)]
@@ -84,16 +92,18 @@ fn main() -> ExitCode {
         Command::Check { file } => file.read().map(|config| commands::print(&config.to_toml())),
         Command::Probe { file, probe } => file.read().and_then(|config| commands::probe(config, probe)),
         Command::Hash { file, hash } => file.read().and_then(|config| hash::hash(&config, &hash)),
+        Command::Health { file, health } => health::health(&file.path(), &health),
     })
 }
 
 impl File {
+    fn path(self) -> PathBuf {
+        let named = self.config.or_else(|| std::env::var_os("GATEWAY_CONFIG").map(PathBuf::from));
+        named.unwrap_or_else(|| PathBuf::from("config/gateway.toml"))
+    }
+
     fn read(self) -> Result<Config, Failure> {
-        let path = self
-            .config
-            .or_else(|| std::env::var_os("GATEWAY_CONFIG").map(PathBuf::from))
-            .unwrap_or_else(|| PathBuf::from("config/gateway.toml"));
-        Config::load(&path, environment()).map_err(|problems| Failure::Usage(problems.to_string()))
+        Config::load(&self.path(), environment()).map_err(|problems| Failure::Usage(problems.to_string()))
     }
 }
 

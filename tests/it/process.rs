@@ -320,3 +320,54 @@ async fn probe_stops_on_ctrl_c_and_tells_what_it_has() {
     assert!(probe.stdout().contains("it was stopped"), "{}", probe.stdout());
     assert!(simulator.lookups().len() <= 3);
 }
+
+#[tokio::test]
+async fn health_ends_with_0_while_the_gateway_is_ready_and_with_1_when_it_is_not_there() {
+    let desk = Desk::new();
+    let (_upstream, address) = simulate(&desk, &[]).await;
+    let config = desk.config(address, "");
+    let (mut gateway, _callers, operators) = serve(&desk, &config).await;
+    let told = operators.to_string();
+    let environment = [("GATEWAY_SERVER__ADMIN_LISTEN", &*told)];
+    for arguments in [&["health"][..], &["health", "--live"]] {
+        let finished = Program::start_with(&desk, "health", arguments, &environment).finished().await;
+        assert_eq!(finished, (Some(0), String::new(), String::new()), "{arguments:?}");
+    }
+    // By the file, of which nothing else counts.
+    let broken = desk.write("broken.toml", &format!("server.admin_listen = \"{told}\"\ncache.ttl = \"nonsense\"\n"));
+    let finished = Program::start(&desk, "health", &["health", "--config", broken.to_str().unwrap()]).finished().await;
+    assert_eq!(finished, (Some(0), String::new(), String::new()));
+
+    gateway.signal("TERM");
+    assert!(gateway.exit().await.success());
+    let (status, stdout, stderr) = Program::start_with(&desk, "health", &["health"], &environment).finished().await;
+    assert_eq!((status, &*stdout, stderr.lines().count()), (Some(1), "", 1), "{stderr}");
+    assert!(stderr.starts_with(&format!("audience-gateway: /readyz of {told}: ")), "{stderr}");
+    let (status, _stdout, stderr) =
+        Program::start(&desk, "health", &["health", "--config", config.to_str().unwrap()]).finished().await;
+    assert_eq!((status, stderr.lines().count()), (Some(64), 1), "port 0 cannot be asked: {stderr}");
+}
+
+#[tokio::test]
+async fn health_ends_with_1_while_the_gateway_drains_though_it_is_alive() {
+    let desk = Desk::new();
+    let (_upstream, address) = simulate(&desk, &["--latency", "3s"]).await;
+    let (mut gateway, callers, operators) = serve(&desk, &desk.config(address, "")).await;
+    let told = operators.to_string();
+    let environment = [("GATEWAY_SERVER__ADMIN_LISTEN", &*told)];
+    let mut waiting = JoinSet::new();
+    waiting.spawn(async move { lookup(callers, &by_id(2)).await });
+    until("the lookup to be under way", async || {
+        get(operators, "/status.json").await.text().contains("\"in_flight\":1").then_some(())
+    })
+    .await;
+    gateway.signal("TERM");
+    until("the gateway to drain", async || gateway.stderr().contains("draining").then_some(())).await;
+    let (status, _stdout, stderr) = Program::start_with(&desk, "ready", &["health"], &environment).finished().await;
+    assert_eq!(status, Some(1), "{stderr}");
+    assert!(stderr.contains("answers 503"), "{stderr}");
+    let (status, ..) = Program::start_with(&desk, "live", &["health", "--live"], &environment).finished().await;
+    assert_eq!(status, Some(0));
+    assert_eq!(waiting.join_next().await.unwrap().unwrap().status, 200);
+    assert!(gateway.exit().await.success());
+}
