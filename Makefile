@@ -5,10 +5,10 @@ CARGO ?= cargo
 # The advisory database: the newest snapshot in the folder that lies beside the checkout, where there is one.
 ADVISORIES ?= $(lastword $(sort $(wildcard ../shared/data/rustsec-advisories-*.tgz)))
 
-.PHONY: test setup fmt clippy unit openapi benches doc demo bench replay attack fuzz supply-chain
+.PHONY: test setup fmt clippy unit openapi benches doc deploy demo bench replay attack fuzz supply-chain
 
 # In the order in which a mistake is found soonest: two seconds, then minutes.
-test: setup fmt clippy unit openapi benches doc
+test: setup fmt clippy unit openapi benches deploy doc
 
 # What the tests need of the machine, and nothing that is there already.
 setup:
@@ -31,6 +31,12 @@ openapi:
 # Compiled and run once each in the tests' own profile, not measured: the dependencies are not built again.
 benches:
 	$(CARGO) test --locked --benches
+
+# What is in deploy/, with the tools that read it there; and the image, built and started. Only the program is linked anew: the
+# flag says nothing to what it is made of.
+deploy:
+	$(CARGO) rustc --locked --quiet --bin audience-gateway -- -C target-feature=+crt-static
+	@sh tests/deploy/check.sh "$${CARGO_TARGET_DIR:-target}/debug/audience-gateway"
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked

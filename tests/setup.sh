@@ -1,12 +1,16 @@
 #!/bin/sh
 # Installs what the tests need of a Debian machine and is not there yet: a C compiler and linker for ring; Python and Node
-# for the tools that check deploy/openapi.yaml.
+# for the tools that check what is in deploy/; and what builds an image, signs certificates and reads systemd's units.
 set -eu
 missing=""
 command -v cc >/dev/null 2>&1 || missing="$missing build-essential"
 python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || missing="$missing python3 python3-venv"
 command -v node >/dev/null 2>&1 || missing="$missing nodejs"
 command -v npm >/dev/null 2>&1 || missing="$missing npm"
+command -v buildah >/dev/null 2>&1 || missing="$missing buildah"
+command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
+[ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 [ -n "$missing" ] || exit 0
 sudo=""
 [ "$(id -u)" = 0 ] || sudo="sudo"

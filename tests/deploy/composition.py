@@ -12,7 +12,9 @@ def the_composition_is_one(desk):
     assert services.keys() == {"gateway", "simulator", "prometheus"}
     for name, service in services.items():
         assert service["read_only"] and service["cap_drop"] == ["ALL"], name
-        assert service["security_opt"] == ["no-new-privileges:true"] and service["mem_limit"] and service["pids_limit"], name
+        assert (
+            service["security_opt"] == ["no-new-privileges:true"] and service["mem_limit"] and service["pids_limit"]
+        ), name
         assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", [])), name
         image = service["image"]
         assert ":" in image.split("/")[-1] and not image.endswith(":latest"), image

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -34,7 +35,14 @@ class Desk:
         command = [str(word) for word in command]
         environment = clean(env or {})
         return subprocess.run(
-            command, check=True, capture_output=True, text=True, timeout=300, env=environment, stdin=more.pop("stdin", subprocess.DEVNULL), **more
+            command,
+            check=True,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=environment,
+            stdin=more.pop("stdin", subprocess.DEVNULL),
+            **more,
         ).stdout
 
     def write(self, name, text, mode=0o644):
@@ -48,7 +56,11 @@ class Desk:
     def rendered(self, overlay):
         """The objects of an overlay, by kind and name without a hash, as kubectl has them."""
         if overlay not in self.cache:
-            text = self.run(self.tool("kubectl"), "kustomize", overlay if Path(overlay).is_absolute() else DEPLOY / "kubernetes" / overlay)
+            text = self.run(
+                self.tool("kubectl"),
+                "kustomize",
+                overlay if Path(overlay).is_absolute() else DEPLOY / "kubernetes" / overlay,
+            )
             self.write(f"rendered/{Path(overlay).name}.yaml", text)
             self.cache[overlay] = list(yaml.safe_load_all(text))
         return self.cache[overlay]
@@ -65,13 +77,15 @@ class Desk:
         return tomllib.loads(self.run(self.program, "check", "--config", path, env=environment))
 
     @contextlib.contextmanager
-    def running(self, name, *command, env=None):
-        """Starts a program; hands over how to wait for what it says. It is ended by SIGTERM, and must end well."""
+    def running(self, name, *command, inside=lambda process: process.pid):
+        """Starts a program; hands over how to wait for what it says. It is ended by SIGTERM, and must end well.
+
+        Where what is started only starts another, `inside` says which process that is.
+        """
         output = self.folder / f"{name}.log"
         with output.open("wb") as log:
-            process = subprocess.Popen(
-                [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean(env or {})
-            )
+            command = [str(word) for word in command]
+            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean({}))
 
         def said(pattern):
             deadline = time.monotonic() + PATIENCE
@@ -82,14 +96,16 @@ class Desk:
                 time.sleep(0.05)
             raise AssertionError(f"{name} did not say {pattern}:\n{output.read_text()}")
 
+        said.inside = lambda: inside(process)
         try:
             yield said
-            process.terminate()
+            os.kill(inside(process), signal.SIGTERM)
             status = process.wait(PATIENCE)
             assert status == 0, f"{name} ended with status {status}:\n{output.read_text()[-4000:]}"
         finally:
             if process.poll() is None:
-                process.kill()
+                for victim in {inside(process), process.pid}:
+                    os.kill(victim, signal.SIGKILL)
                 process.wait()
 
 

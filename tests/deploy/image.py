@@ -15,7 +15,7 @@ import urllib.request
 from pathlib import Path
 
 from desk import DEPLOY, container, variables
-from names import answering
+from names import SERVER, answering
 
 NAME = "localhost/audience-gateway:test"
 USER = 65532
@@ -43,11 +43,19 @@ def the_image_is_the_binary_and_the_authorities(desk):
     shutil.copy(desk.program, out / "audience-gateway")
     (desk.folder / "context").mkdir()
     build = ("build", "--isolation", "chroot", "--format", "docker", "--target", "final", "--tag", NAME)
-    stage = ("--build-context", f"build={desk.folder / 'build'}", "--file", DEPLOY / "Dockerfile", desk.folder / "context")
+    stage = (
+        "--build-context",
+        f"build={desk.folder / 'build'}",
+        "--file",
+        DEPLOY / "Dockerfile",
+        desk.folder / "context",
+    )
     desk.run(*buildah(desk, *build, *stage))
-    desk.cache["container"] = desk.run(*buildah(desk, "from", NAME)).strip()
+    desk.cache["container"] = desk.run(*buildah(desk, "from", "--dns", SERVER[0], NAME)).strip()
     image = json.loads(desk.run(*buildah(desk, "inspect", "--type", "image", NAME)))["Docker"]["config"]
-    assert image["User"] == f"{USER}:{USER}" and image["Entrypoint"] == ["/audience-gateway"] and image["Cmd"] == ["serve"]
+    assert (
+        image["User"] == f"{USER}:{USER}" and image["Entrypoint"] == ["/audience-gateway"] and image["Cmd"] == ["serve"]
+    )
     assert image["Healthcheck"]["Test"] == ["CMD", "/audience-gateway", "health"]
     desk.cache["environment"] = dict(variable.split("=", 1) for variable in image["Env"])
     assert files(desk) == ["audience-gateway", str(AUTHORITIES.relative_to("/"))]
@@ -62,13 +70,24 @@ def files(desk):
 def without_a_configuration_it_says_what_is_missing(desk):
     """Without a configuration the image ends with 64 and the name of the file that it wants."""
     script = '"$@" 2>&1; echo "status $?"'
-    said = desk.run("sh", "-c", script, "sh", *map(str, buildah(desk, "run", "--isolation", "chroot", desk.cache["container"], "--", "/audience-gateway", "serve")))
+    said = desk.run(
+        "sh",
+        "-c",
+        script,
+        "sh",
+        *map(
+            str,
+            buildah(desk, "run", "--isolation", "chroot", desk.cache["container"], "--", "/audience-gateway", "serve"),
+        ),
+    )
     assert "audience-gateway: /etc/audience-gateway/gateway.toml" in said and "status 64" in said, said
 
 
 def the_shared_gateway_serves_from_the_image(desk):
     """As the manifests have them, the shared gateway and the sidecar serve from the image: HTTPS, names, probes, and an end."""
-    secret = mounted(desk, "secret", {"instance-secret": "secret", "tokens": f"crm:{hashlib.sha256(TOKEN.encode()).hexdigest()}\n"})
+    secret = mounted(
+        desk, "secret", {"instance-secret": "secret", "tokens": f"crm:{hashlib.sha256(TOKEN.encode()).hexdigest()}\n"}
+    )
     with upstream(desk) as address:
         more = {"GATEWAY_UPSTREAM__BASE_URL": f"https://localhost:{address}/api/open"}
         with served(desk, "overlays/shared", more, {"/etc/audience-gateway-secret": secret}) as (callers, operators):
@@ -76,11 +95,13 @@ def the_shared_gateway_serves_from_the_image(desk):
             assert ask(callers, LOOKUP, CUSTOMER)[0] == 401, "without a token"
             status, answer = ask(callers, LOOKUP, CUSTOMER, TOKEN)
             assert status == 200 and len(json.loads(answer)["data"]) == 1, answer
-            with answering("audience-gateway.audience-gateway.svc") as resolver:
-                names = desk.write("resolv.conf", f"nameserver {resolver}\noptions timeout:2 attempts:2\n")
-                more = {"GATEWAY_UPSTREAM__BASE_URL": f"http://audience-gateway.audience-gateway.svc:{callers}/api/open"}
-                with served(desk, "overlays/sidecar", more, {"/etc/resolv.conf": names}) as (callers, operators):
-                    assert ask(callers, LOOKUP, CUSTOMER, TOKEN) == (200, answer)
+            with answering("audience-gateway.audience-gateway.svc"):
+                more = {
+                    "GATEWAY_UPSTREAM__BASE_URL": f"http://audience-gateway.audience-gateway.svc:{callers}/api/open"
+                }
+                with served(desk, "overlays/sidecar", more, {}) as (callers, operators):
+                    through = ask(callers, LOOKUP, CUSTOMER, TOKEN)
+                    assert through == (200, answer), through
                     assert ask(callers, LOOKUP, CUSTOMER, "another")[0] == 401, "the shared gateway knows who asks"
                     probed(desk, "overlays/sidecar", operators)
     assert files(desk)[0] == "audience-gateway", "it has written nothing beside itself"
@@ -89,7 +110,9 @@ def the_shared_gateway_serves_from_the_image(desk):
 @contextlib.contextmanager
 def upstream(desk):
     """The simulated upstream behind TLS, which a gateway with the certificate of the desk speaks: its port."""
-    with desk.running("simulator", desk.program, "simulate", "--listen", "127.0.0.1:0", "--require-token", "--interval", "50ms") as said:
+    with desk.running(
+        "simulator", desk.program, "simulate", "--listen", "127.0.0.1:0", "--require-token", "--interval", "50ms"
+    ) as said:
         (simulator,) = said(r"http://(\S+?)/")
         folder = desk.folder
         text = (
@@ -111,9 +134,9 @@ def served(desk, overlay, more, mounts):
     # On ports that the kernel chooses, of this machine only.
     more |= {"GATEWAY_SERVER__LISTEN": "127.0.0.1:0", "GATEWAY_SERVER__ADMIN_LISTEN": "127.0.0.1:0"}
     command = in_image(desk, variables(gateway) | more, mounts, ["/audience-gateway", *gateway["args"]])
-    with desk.running(name, *command) as said:
+    with desk.running(name, *command, inside=gateway_below) as said:
         ports = said(r'"listen":"127.0.0.1:(\d+)","admin_listen":"127.0.0.1:(\d+)"')
-        runs_as_nobody(int(ports[0]))
+        runs_as_nobody(said.inside())
         yield ports
 
 
@@ -121,7 +144,9 @@ def in_image(desk, environment, mounts, command):
     """A command in the image's files, as its user."""
     environment = [f"--env={name}={value}" for name, value in environment.items()]
     volumes = [f"--volume={there}:{here}:ro" for here, there in mounts.items()]
-    return buildah(desk, "run", "--isolation", "chroot", *environment, *volumes, desk.cache["container"], "--", *command)
+    return buildah(
+        desk, "run", "--isolation", "chroot", *environment, *volumes, desk.cache["container"], "--", *command
+    )
 
 
 def mounted(desk, name, content):
@@ -134,17 +159,35 @@ def mounted(desk, name, content):
     return folder
 
 
-def runs_as_nobody(port):
-    """The process that listens there is the user's, and has no capability."""
-    found = []
-    for status in Path("/proc").glob("[0-9]*/status"):
+def gateway_below(process):
+    """The gateway that a command of buildah's has started, by its number; the command itself where there is none."""
+    parents = {}
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        # Many end while they are looked at.
         with contextlib.suppress(OSError):
-            if status.with_name("cmdline").read_bytes().startswith(b"/audience-gateway\0"):
-                found.append(dict(line.split(":\t", 1) for line in status.read_text().splitlines() if ":\t" in line))
-    assert found, f"nothing listens at {port}"
-    for process in found:
-        assert process["Uid"].split() == process["Gid"].split() == [str(USER)] * 4, process
-        assert int(process["CapEff"], 16) == 0, process
+            parents[int(status.parent.name)] = int(status.read_text().rsplit(")", 1)[1].split()[1])
+    for number in parents:
+        ancestor = number
+        while ancestor in parents and ancestor != process.pid:
+            ancestor = parents[ancestor]
+        if ancestor == process.pid and program_of(number) == b"/audience-gateway":
+            return number
+    return process.pid
+
+
+def program_of(number):
+    """The first word of a process's command."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{number}/cmdline").read_bytes().split(b"\0")[0]
+    return b""
+
+
+def runs_as_nobody(number):
+    """The process is the image's user, and has no capability."""
+    status = Path(f"/proc/{number}/status").read_text()
+    found = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert found["Uid"].split() == found["Gid"].split() == [str(USER)] * 4, status
+    assert int(found["CapEff"], 16) == int(found["CapPrm"], 16) == 0, status
 
 
 def probed(desk, overlay, operators):

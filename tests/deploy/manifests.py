@@ -18,7 +18,9 @@ IDLE, CONNECTION = 8 << 20, 24 << 10
 def every_overlay_is_what_kubernetes_takes(desk):
     """kubectl kustomize renders the base and every overlay, and kubernetes-validate --strict takes what comes out."""
     kinds = {overlay: sorted(it["kind"] for it in desk.rendered(overlay)) for overlay in ALL}
-    shared = "ConfigMap Deployment Namespace NetworkPolicy PodDisruptionBudget Service Service ServiceAccount ServiceMonitor"
+    shared = (
+        "ConfigMap Deployment Namespace NetworkPolicy PodDisruptionBudget Service Service ServiceAccount ServiceMonitor"
+    )
     assert kinds["overlays/shared"] == shared.split(), kinds
     assert kinds["overlays/sidecar"] == "ConfigMap Deployment ServiceAccount".split(), kinds
     for overlay in ALL:
@@ -50,7 +52,9 @@ def trivy_finds_nothing(desk):
     # And it is not because it did not look.
     text = (desk.folder / "rendered" / "shared.yaml").read_text()
     assert "readOnlyRootFilesystem: true" in text
-    worse = desk.write("worse/shared.yaml", text.replace("readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false"))
+    worse = desk.write(
+        "worse/shared.yaml", text.replace("readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false")
+    )
     assert "AVD-KSV-0014" in desk.run(*config, worse), "trivy does not see a writable root"
 
 
@@ -88,7 +92,11 @@ def shared_is_one_gateway_and_reachable(desk):
         spec = services[name]["spec"]
         assert of_pod(spec["selector"]) and [it["targetPort"] for it in spec["ports"]] == [port], name
     monitor = desk.one("overlays/shared", "ServiceMonitor")["spec"]
-    selected = [name for name, it in services.items() if monitor["selector"]["matchLabels"].items() <= it["metadata"].get("labels", {}).items()]
+    selected = [
+        name
+        for name, it in services.items()
+        if monitor["selector"]["matchLabels"].items() <= it["metadata"].get("labels", {}).items()
+    ]
     assert selected == ["audience-gateway-admin"] and [it["port"] for it in monitor["endpoints"]] == ["admin"]
     for probe, path in (("startupProbe", "/readyz"), ("readinessProbe", "/readyz"), ("livenessProbe", "/livez")):
         assert gateway[probe]["httpGet"] == {"path": path, "port": "admin"} and "exec" not in gateway[probe], probe
@@ -117,7 +125,10 @@ def the_sidecar_is_native_and_only_for_its_pod(desk):
     shared = resolved(desk, "overlays/shared")
     assert amount(config["upstream"]["request_timeout"]) > amount(shared["lookup"][0]["timeout"])
     # Else a Service that selects the shared gateway's pods would find the application's.
-    assert not desk.one("overlays/shared", "Deployment")["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert (
+        not desk.one("overlays/shared", "Deployment")["spec"]["selector"]["matchLabels"].items()
+        <= pod["metadata"]["labels"].items()
+    )
 
 
 def resolved(desk, overlay, more=None):
@@ -136,7 +147,10 @@ def secrets(desk):
     """The variables that name files of the desk in the place of those that would be mounted."""
     tokens = desk.write("secret/tokens", f"application:{'0' * 64}\n")
     secret = desk.write("secret/instance-secret", "secret")
-    return {"GATEWAY_CLIENTS__TOKENS_FILE": str(tokens), "GATEWAY_UPSTREAM__CREDENTIALS__INSTANCE_SECRET_FILE": str(secret)}
+    return {
+        "GATEWAY_CLIENTS__TOKENS_FILE": str(tokens),
+        "GATEWAY_UPSTREAM__CREDENTIALS__INSTANCE_SECRET_FILE": str(secret),
+    }
 
 
 def configurations_fit_their_pods(desk):
@@ -150,16 +164,22 @@ def configurations_fit_their_pods(desk):
         needed = IDLE + 1.1 * amount(config["cache"]["capacity"]) + CONNECTION * server["max_connections"]
         needed += amount(server["max_buffered"]) + amount(config["upstream"]["max_response"])
         limit = amount(gateway["resources"]["limits"]["memory"])
-        assert needed <= limit <= 2 * needed, f"{overlay} needs up to {needed / 2**20:.0f} MiB and has {limit / 2**20:.0f}"
+        assert needed <= limit <= 2 * needed, (
+            f"{overlay} needs up to {needed / 2**20:.0f} MiB and has {limit / 2**20:.0f}"
+        )
         assert gateway["resources"]["requests"].keys() == gateway["resources"]["limits"].keys() == {"cpu", "memory"}
         mounts = {mount["mountPath"] for mount in gateway["volumeMounts"]}
         assert os.path.dirname(variables(gateway)["GATEWAY_CONFIG"]) in mounts
         if overlay == "overlays/shared":
             ports = {port["name"]: port["containerPort"] for port in gateway["ports"]}
-            assert server["listen"] == f"0.0.0.0:{ports['http']}" and server["admin_listen"] == f"0.0.0.0:{ports['admin']}"
+            assert (
+                server["listen"] == f"0.0.0.0:{ports['http']}" and server["admin_listen"] == f"0.0.0.0:{ports['admin']}"
+            )
             text = next(it for it in desk.rendered(overlay) if it["kind"] == "ConfigMap")["data"]["gateway.toml"]
             for file in ("tokens", "instance-secret"):
-                assert f'"/etc/audience-gateway-secret/{file}"' in text and "/etc/audience-gateway-secret" in mounts, file
+                assert f'"/etc/audience-gateway-secret/{file}"' in text and "/etc/audience-gateway-secret" in mounts, (
+                    file
+                )
 
 
 def tls_is_a_component(desk):
@@ -168,7 +188,9 @@ def tls_is_a_component(desk):
     text = f"resources: [{relative('overlays/shared')}]\ncomponents: [{relative('components/tls')}]\n"
     overlay = str(desk.write("with-tls/kustomization.yaml", text).parent)
     workload = desk.one(overlay, "Deployment")
-    desk.run(desk.tool("kubernetes-validate"), "--strict", "-k", VERSIONS[-1], desk.folder / "rendered" / "with-tls.yaml")
+    desk.run(
+        desk.tool("kubernetes-validate"), "--strict", "-k", VERSIONS[-1], desk.folder / "rendered" / "with-tls.yaml"
+    )
     told = {name: value for name, value in variables(container(workload)).items() if "TLS" in name}
     mounts = {mount["mountPath"] for mount in container(workload)["volumeMounts"]}
     assert sorted(told) == ["GATEWAY_SERVER__TLS__CERT", "GATEWAY_SERVER__TLS__KEY"]

@@ -11,7 +11,7 @@ SERVER = ("127.0.0.77", 53)
 
 @contextlib.contextmanager
 def answering(name):
-    """Answers for as long as it is needed: the address to be asked."""
+    """Answers for as long as it is needed."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
         server.bind(SERVER)
         server.settimeout(0.1)
@@ -19,7 +19,7 @@ def answering(name):
         thread = threading.Thread(target=serve, args=(server, name, ended), daemon=True)
         thread.start()
         try:
-            yield SERVER[0]
+            yield
         finally:
             ended.set()
             thread.join()

