@@ -33,9 +33,9 @@ benches:
 	$(CARGO) test --locked --benches
 
 # What is in deploy/, with the tools that read it there; and the image, built and started. Only the program is linked anew: the
-# flag says nothing to what it is made of.
+# flags, those of deploy/Dockerfile, say nothing to what it is made of.
 deploy:
-	$(CARGO) rustc --locked --quiet --bin audience-gateway -- -C target-feature=+crt-static
+	$(CARGO) rustc --locked --quiet --bin audience-gateway -- -C target-feature=+crt-static -C strip=symbols
 	@sh tests/deploy/check.sh "$${CARGO_TARGET_DIR:-target}/debug/audience-gateway"
 
 doc:

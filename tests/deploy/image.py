@@ -14,8 +14,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import names
 from desk import DEPLOY, container, variables
-from names import SERVER, answering
 
 NAME = "localhost/audience-gateway:test"
 USER = 65532
@@ -51,7 +51,9 @@ def the_image_is_the_binary_and_the_authorities(desk):
         desk.folder / "context",
     )
     desk.run(*buildah(desk, *build, *stage))
-    desk.cache["container"] = desk.run(*buildah(desk, "from", "--dns", SERVER[0], NAME)).strip()
+    desk.cache["names"] = names.bound()
+    resolver = desk.cache["names"].getsockname()[0]
+    desk.cache["container"] = desk.run(*buildah(desk, "from", "--dns", resolver, NAME)).strip()
     image = json.loads(desk.run(*buildah(desk, "inspect", "--type", "image", NAME)))["Docker"]["config"]
     assert (
         image["User"] == f"{USER}:{USER}" and image["Entrypoint"] == ["/audience-gateway"] and image["Cmd"] == ["serve"]
@@ -95,7 +97,7 @@ def the_shared_gateway_serves_from_the_image(desk):
             assert ask(callers, LOOKUP, CUSTOMER)[0] == 401, "without a token"
             status, answer = ask(callers, LOOKUP, CUSTOMER, TOKEN)
             assert status == 200 and len(json.loads(answer)["data"]) == 1, answer
-            with answering("audience-gateway.audience-gateway.svc"):
+            with names.answering(desk.cache["names"], "audience-gateway.audience-gateway.svc"):
                 more = {
                     "GATEWAY_UPSTREAM__BASE_URL": f"http://audience-gateway.audience-gateway.svc:{callers}/api/open"
                 }

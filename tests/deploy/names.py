@@ -1,28 +1,38 @@
 """A server for names that knows one name, which is this machine's: what a cluster's does for its services."""
 
 import contextlib
+import random
 import socket
 import struct
 import threading
 
-# An address of this machine that no other server for names is at, and the port at which one is asked.
-SERVER = ("127.0.0.77", 53)
+# Where a server for names is asked, and nowhere else.
+PORT = 53
+
+
+def bound():
+    """A socket at that port of an address of this machine that nobody else has."""
+    server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    for _attempt in range(20):
+        with contextlib.suppress(OSError):
+            server.bind((f"127.{random.randint(1, 254)}.{random.randint(1, 254)}.{random.randint(1, 254)}", PORT))
+            server.settimeout(0.1)
+            return server
+    raise AssertionError(f"no address of this machine can be had at port {PORT}")
 
 
 @contextlib.contextmanager
-def answering(name):
+def answering(server, name):
     """Answers for as long as it is needed."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(SERVER)
-        server.settimeout(0.1)
-        ended = threading.Event()
-        thread = threading.Thread(target=serve, args=(server, name, ended), daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            ended.set()
-            thread.join()
+    ended = threading.Event()
+    thread = threading.Thread(target=serve, args=(server, name, ended), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        server.close()
 
 
 def serve(server, name, ended):

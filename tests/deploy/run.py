@@ -4,6 +4,7 @@ Usage: run.py PROGRAM NODE_MODULES, with the Python beside which the tools are, 
 statically linked. All that is started ends with this.
 """
 
+import os
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,12 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         desk = Desk(Path(folder), program, Path(node_modules).resolve())
         tls.write(desk)
-        checks = [*manifests.CHECKS, *unit.CHECKS, *composition.CHECKS, *image.CHECKS]
+        checks = [*manifests.CHECKS, *unit.CHECKS, *composition.CHECKS]
+        # Whose files a mounted secret's are, and port 53, is root's to say.
+        if os.geteuid() == 0:
+            checks += image.CHECKS
+        else:
+            print("deploy: this is not run by root: the image is not built")
         for check in checks:
             print(f"deploy: {check.__doc__.splitlines()[0]}", flush=True)
             try:
