@@ -7,7 +7,7 @@ from desk import DEPLOY
 
 
 def the_composition_is_one(desk):
-    """docker compose takes the composition, and every service in it may do little and is published to this machine only."""
+    """docker compose takes the composition; every service may do little, and is published to this machine only."""
     services = composed(desk)["services"]
     assert services.keys() == {"gateway", "simulator", "prometheus"}
     for name, service in services.items():

@@ -1,8 +1,8 @@
 """deploy/Dockerfile: its last stage built by buildah from the program, and the image run as Kubernetes would run it.
 
-The gateway of the shared overlay, with its configuration and its secrets where they would be mounted, in front of an upstream
-that speaks TLS; and in front of that the sidecar's, which finds it by a name that a server for names knows. Each runs as
-user 65532 in the image's files and no others.
+The gateway of the shared overlay, with its configuration and its secrets where they would be mounted, in front of an
+upstream that speaks TLS; and in front of that the sidecar's, which finds it by a name that a server for names knows.
+Each runs as user 65532 in the image's files and no others.
 """
 
 import contextlib
@@ -86,7 +86,7 @@ def without_a_configuration_it_says_what_is_missing(desk):
 
 
 def the_shared_gateway_serves_from_the_image(desk):
-    """As the manifests have them, the shared gateway and the sidecar serve from the image: HTTPS, names, probes, and an end."""
+    """As in the manifests, the shared gateway and the sidecar serve from the image: HTTPS, names, probes, an end."""
     secret = mounted(
         desk, "secret", {"instance-secret": "secret", "tokens": f"crm:{hashlib.sha256(TOKEN.encode()).hexdigest()}\n"}
     )
@@ -118,7 +118,8 @@ def upstream(desk):
         (simulator,) = said(r"http://(\S+?)/")
         folder = desk.folder
         text = (
-            f'server = {{ listen = "127.0.0.1:0", admin_listen = "127.0.0.1:0", tls = {{ cert = "{folder}/tls.crt", key = "{folder}/tls.key" }} }}\n'
+            'server = { listen = "127.0.0.1:0", admin_listen = "127.0.0.1:0", '
+            f'tls = {{ cert = "{folder}/tls.crt", key = "{folder}/tls.key" }} }}\n'
             f'upstream.base_url = "http://{simulator}/api/open"\nlookup = [{{ interval = "50ms" }}]\n'
         )
         with desk.running("upstream", desk.program, "serve", "--config", desk.write("upstream.toml", text)) as said:

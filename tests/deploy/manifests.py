@@ -3,7 +3,8 @@
 import json
 import os
 
-from desk import amount, container, variables
+import yaml
+from desk import DEPLOY, amount, container, variables
 
 OVERLAYS = ("overlays/shared", "overlays/sidecar")
 ALL = ("base", *OVERLAYS)
@@ -73,7 +74,7 @@ def pods_can_do_nothing(desk):
 
 
 def shared_is_one_gateway_and_reachable(desk):
-    """The shared gateway is one, never two; its services, policy, budget and monitor are about its pod and its ports."""
+    """The shared gateway is one, never two; services, policy, budget and monitor are about its pod and its ports."""
     workload = desk.one("overlays/shared", "Deployment")["spec"]
     assert workload["replicas"] == 1 and workload["strategy"] == {"type": "Recreate"}
     labels = workload["template"]["metadata"]["labels"]
@@ -132,7 +133,7 @@ def the_sidecar_is_native_and_only_for_its_pod(desk):
 
 
 def resolved(desk, overlay, more=None):
-    """The configuration that the gateway of an overlay runs on, as `check` prints it, with files of the desk for secrets."""
+    """The configuration of an overlay's gateway, as `check` prints it, with files of the desk for secrets."""
     workload = desk.one(overlay, "Deployment")
     (config,) = [it for it in desk.rendered(overlay) if it["kind"] == "ConfigMap"]
     volumes = workload["spec"]["template"]["spec"]["volumes"]
@@ -154,7 +155,7 @@ def secrets(desk):
 
 
 def configurations_fit_their_pods(desk):
-    """Every configuration is one that the program takes, and fits its pod: grace period, memory, ports, mounted files."""
+    """Every configuration is one that the program takes, and fits its pod: grace, memory, ports, mounted files."""
     for overlay in ALL:
         workload = desk.one(overlay, "Deployment")
         gateway, config = container(workload), resolved(desk, overlay)
@@ -182,15 +183,27 @@ def configurations_fit_their_pods(desk):
                 )
 
 
+def images_are_of_this_version(desk):
+    """The manifests and the composition name the image of the version that is here."""
+    version = desk.run(desk.program, "--version").split()[-1]
+    images = [container(desk.one(overlay, "Deployment"))["image"] for overlay in ALL]
+    images += [it["image"] for it in yaml.safe_load((DEPLOY / "compose.yaml").read_text()).values() if "image" in it]
+    assert len(images) == 4 and all(image.endswith(f"audience-gateway:{version}") for image in images), images
+
+
 def tls_is_a_component(desk):
     """With the component for TLS the shared gateway has a certificate, mounted, that the program takes."""
-    relative = lambda part: os.path.relpath(f"deploy/kubernetes/{part}", (desk.folder / "with-tls").resolve())  # noqa: E731
+    there = (desk.folder / "with-tls").resolve()
+    relative = lambda part: os.path.relpath(f"deploy/kubernetes/{part}", there)  # noqa: E731
     text = f"resources: [{relative('overlays/shared')}]\ncomponents: [{relative('components/tls')}]\n"
     overlay = str(desk.write("with-tls/kustomization.yaml", text).parent)
     workload = desk.one(overlay, "Deployment")
     desk.run(
         desk.tool("kubernetes-validate"), "--strict", "-k", VERSIONS[-1], desk.folder / "rendered" / "with-tls.yaml"
     )
+    (port,) = desk.one(overlay, "Service", "audience-gateway")["spec"]["ports"]
+    assert (port["port"], port["appProtocol"], port["targetPort"]) == (443, "https", "http"), port
+    assert desk.one(overlay, "Service", "audience-gateway-admin")["spec"]["ports"][0]["port"] == 9090
     told = {name: value for name, value in variables(container(workload)).items() if "TLS" in name}
     mounts = {mount["mountPath"] for mount in container(workload)["volumeMounts"]}
     assert sorted(told) == ["GATEWAY_SERVER__TLS__CERT", "GATEWAY_SERVER__TLS__KEY"]
@@ -207,5 +220,6 @@ CHECKS = [
     shared_is_one_gateway_and_reachable,
     the_sidecar_is_native_and_only_for_its_pod,
     configurations_fit_their_pods,
+    images_are_of_this_version,
     tls_is_a_component,
 ]

@@ -1,7 +1,7 @@
 """Checks deploy/: the manifests, the unit, the composition, and the image, which is built and started.
 
-Usage: run.py PROGRAM NODE_MODULES, with the Python beside which the tools are, from the root of the checkout. PROGRAM is
-statically linked. All that is started ends with this.
+Usage: run.py PROGRAM NODE_MODULES, with the Python beside which the tools are, from the root of the checkout. PROGRAM
+is statically linked. All that is started ends with this.
 """
 
 import os

@@ -13,7 +13,7 @@ def the_unit_is_one_and_exposes_little(desk):
     text = (DEPLOY / "systemd" / "audience-gateway.service").read_text()
     (installed,) = re.findall(r"^ExecStart=(\S+) serve$", text, re.MULTILINE)
     unit = desk.write("audience-gateway.service", text.replace(installed, str(desk.program)))
-    # It warns on standard error and ends with 0 for some of what it does not know; it warns of the machine's own units, too.
+    # It warns on standard error, and ends with 0, for what it does not know; and of the machine's own units, too.
     said = desk.run("sh", "-c", 'systemd-analyze verify --man=no "$0" 2>&1', unit)
     assert unit.name not in said, said
     worse = desk.write("worse/audience-gateway.service", unit.read_text().replace("DynamicUser=", "DynamicUsr="))
