@@ -127,8 +127,14 @@ def variables(of):
 
 
 def amount(text):
-    """`512MiB`, `1Gi`, `250m` or `25s` as a number of bytes, cores or seconds."""
-    units = {"": 1, "B": 1, "m": 1e-3, "s": 1, "ms": 1e-3}
+    """`512MiB`, `1Gi` or `250m` as a number of bytes or cores."""
+    units = {"": 1, "B": 1, "m": 1e-3}
     units |= {unit + end: 1024**power for power, unit in enumerate(("Ki", "Mi", "Gi"), 1) for end in ("", "B")}
     number, unit = re.fullmatch(r"([\d.]+) *([A-Za-z]*)", str(text)).groups()
     return float(number) * units[unit]
+
+
+def seconds(text):
+    """`250ms`, `25s` or `1m 15s` as a number of seconds."""
+    units = {"ms": 1e-3, "s": 1, "m": 60, "h": 3600, "day": 86400, "days": 86400}
+    return sum(float(number) * units[unit] for number, unit in re.findall(r"([\d.]+)([a-z]+)", text))

@@ -4,7 +4,7 @@ import json
 import os
 
 import yaml
-from desk import DEPLOY, amount, container, variables
+from desk import DEPLOY, amount, container, seconds, variables
 
 OVERLAYS = ("overlays/shared", "overlays/sidecar")
 ALL = ("base", *OVERLAYS)
@@ -124,7 +124,7 @@ def the_sidecar_is_native_and_only_for_its_pod(desk):
     host = f"http://{service['metadata']['name']}.{service['metadata']['namespace']}.svc/"
     assert config["upstream"]["base_url"].startswith(host) and service["spec"]["ports"][0]["port"] == 80
     shared = resolved(desk, "overlays/shared")
-    assert amount(config["upstream"]["request_timeout"]) > amount(shared["lookup"][0]["timeout"])
+    assert seconds(config["upstream"]["request_timeout"]) > seconds(shared["lookup"][0]["timeout"])
     # Else a Service that selects the shared gateway's pods would find the application's.
     assert (
         not desk.one("overlays/shared", "Deployment")["spec"]["selector"]["matchLabels"].items()
@@ -161,7 +161,7 @@ def configurations_fit_their_pods(desk):
         gateway, config = container(workload), resolved(desk, overlay)
         server = config["server"]
         grace = workload["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
-        assert grace >= amount(server["shutdown_grace"]) + 5, overlay
+        assert grace >= seconds(server["shutdown_grace"]) + 5, overlay
         needed = IDLE + 1.1 * amount(config["cache"]["capacity"]) + CONNECTION * server["max_connections"]
         needed += amount(server["max_buffered"]) + amount(config["upstream"]["max_response"])
         limit = amount(gateway["resources"]["limits"]["memory"])

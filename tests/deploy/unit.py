@@ -2,7 +2,7 @@
 
 import re
 
-from desk import DEPLOY, amount
+from desk import DEPLOY, amount, seconds
 
 # What systemd calls "OK" begins below 5; a service that needs the network cannot come below 0.7.
 EXPOSURE = 2.0
@@ -28,7 +28,7 @@ def the_unit_leaves_time_and_memory(desk):
     text = (DEPLOY / "systemd" / "audience-gateway.service").read_text()
     setting = lambda name: re.search(rf"^{name}=(.+)$", text, re.MULTILINE)[1]  # noqa: E731
     config = desk.check('upstream.base_url = "https://localhost"', {})
-    assert amount(setting("TimeoutStopSec")) >= amount(config["server"]["shutdown_grace"]) + 5
+    assert seconds(setting("TimeoutStopSec")) >= seconds(config["server"]["shutdown_grace"]) + 5
     cache = 1.1 * amount(config["cache"]["capacity"])
     connections = 24 * 1024 * config["server"]["max_connections"]
     assert int(setting("MemoryMax").removesuffix("M")) << 20 > cache + connections + amount(
