@@ -19,7 +19,7 @@ use audience_gateway::{
         encode::encode,
     },
     metrics::Metrics,
-    record::Record,
+    record::{Parts, Record},
     request::wire::{Decoded, decode},
     shape::Shape,
     simulator::{self, Simulator},
@@ -64,7 +64,7 @@ struct Full {
 struct Lookup {
     body: String,
     keys: Vec<Key>,
-    answers: Vec<Arc<Answer>>,
+    answers: Vec<Answer>,
 }
 
 impl Full {
@@ -95,16 +95,16 @@ impl Full {
         let fetch = self.cache.open(&scope, clock::now());
         let record = |Found { json, ids, carried, identity }| {
             let (scope, fetched_at) = (Arc::clone(fetch.scope()), fetch.started());
-            Arc::new(Record { json, scope, ids: ids.into(), carried, identity, fetched_at })
+            Record::new(Parts { json: &json, scope, ids: &ids, carried, identity, fetched_at })
         };
-        let records: Vec<Arc<Record>> = records.into_iter().map(record).collect();
+        let records: Vec<Record> = records.into_iter().map(record).collect();
         let said = Said {
             envelope: bytes::Bytes::new(),
             records: &records,
             answers: ask.ids.into_iter().zip(of).map(|(id, records)| Of { id, records, keep: true }).collect(),
         };
         let stored = fetch.store(&self.shape, said);
-        let one = |taken: &Taken| matches!(taken, Taken::Held(answer) if answer.records.len() == 1);
+        let one = |taken: &Taken| matches!(taken, Taken::Held(answer) if answer.records().len() == 1);
         assert!(stored.iter().all(|(_, taken)| one(taken)), "an id names one customer");
     }
 
@@ -123,12 +123,12 @@ impl Full {
     }
 
     /// The answers of keys that are all cached and fresh.
-    fn read<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Vec<Arc<Answer>> {
+    fn read<'a>(&self, keys: impl Iterator<Item = &'a Key>) -> Vec<Answer> {
         let (now, directives) = (clock::now(), CacheDirectives::default());
         keys.map(|key| {
-            let answer = self.cache.get(key).expect("this holds because every customer is cached");
+            let answer = self.cache.get(&key.scope, &key.id).expect("this holds because every customer is cached");
             assert_eq!(directives.judge(&answer, self.cache.policy(), now), Use::Hit);
-            self.cache.was_read(key, &answer, now);
+            self.cache.was_read(&key.scope, &key.id, &answer, now);
             answer
         })
         .collect()

@@ -48,6 +48,77 @@ pub struct Id {
     pub value: Value,
 }
 
+/// An [`Id`] that stands somewhere else: in a record, or in a request.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct IdRef<'a> {
+    /// Which list it belongs to.
+    pub kind: Kind,
+    /// What stands in the list.
+    pub value: ValueRef<'a>,
+}
+
+/// A [`Value`] that stands somewhere else.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ValueRef<'a> {
+    /// A number.
+    Int(i64),
+    /// A string, in UTF-8.
+    Text(&'a [u8]),
+}
+
+impl Id {
+    /// The same without a share in it.
+    #[must_use]
+    pub fn borrowed(&self) -> IdRef<'_> {
+        let value = match &self.value {
+            Value::Int(number) => ValueRef::Int(*number),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+        };
+        IdRef { kind: self.kind, value }
+    }
+}
+
+impl IdRef<'_> {
+    /// The same by itself.
+    #[must_use]
+    pub fn to_owned(self) -> Id {
+        let value = match self.value {
+            ValueRef::Int(number) => Value::Int(number),
+            ValueRef::Text(text) => {
+                let text = std::str::from_utf8(text).expect("this holds because it was taken from a string");
+                Value::Text(text.into())
+            }
+        };
+        Id { kind: self.kind, value }
+    }
+
+    /// A hash of it in its scope, keyed anew in each process: callers choose keys and must not be able to choose their hash.
+    #[must_use]
+    pub fn digest(self, scope: &Scope) -> u64 {
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let mut hasher = HASHER.build_hasher();
+        hasher.write_u64(scope.digest);
+        hasher.write_u8(self.kind.0);
+        match self.value {
+            ValueRef::Int(number) => hasher.write_i64(number),
+            ValueRef::Text(text) => hasher.write(text),
+        }
+        hasher.finish()
+    }
+}
+
+impl fmt::Debug for IdRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "IdRef(kind {}, [value])", self.kind.0)
+    }
+}
+
+impl fmt::Debug for ValueRef<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[value]")
+    }
+}
+
 /// Headers by which the upstream knows who asks, in configured order.
 pub type CredentialHeaders = Vec<(HeaderName, HeaderValue)>;
 

@@ -32,7 +32,6 @@ use super::{
 use crate::{
     clock::Instant,
     key::{Id, Key, Kind, Scope, Value},
-    record::Record,
 };
 
 /// Keys noted at once. At 100 keys a second, more cannot be asked again within ten minutes, the default `ttl`; some
@@ -88,23 +87,23 @@ impl Ahead {
     }
 
     /// Notes a key that was just read.
-    pub(super) fn note(&self, key: &Key, answer: &Answer, now: Instant) {
+    pub(super) fn note(&self, (scope, id): (&Arc<Scope>, &Id), answer: &Answer, now: Instant) {
         let mut state = self.lock();
         if state.count >= MOST && state.search_at.is_none_or(|search_at| search_at <= now) {
             state.search_at = Some(now + SEARCH_PAUSE);
             self.let_go(&mut state, now);
         }
-        if state.count >= MOST || !answer.set_noted() {
+        if state.count >= MOST || !answer.marks().set_noted() {
             return;
         }
         state.count += 1;
         state.serial += 1;
         let place = (answer.due_at(&self.policy), state.serial);
-        let noted = match state.scopes.get_mut(&key.scope) {
+        let noted = match state.scopes.get_mut(scope) {
             Some(noted) => noted,
-            None => state.scopes.entry(Arc::clone(&key.scope)).or_default(),
+            None => state.scopes.entry(Arc::clone(scope)).or_default(),
         };
-        noted.moments.insert(place, Moment::Due(key.id.clone()));
+        noted.moments.insert(place, Moment::Due(id.clone()));
     }
 
     /// Up to so many keys of a scope that are ready and usable. Of a customer that several keys identify, one is enough.
@@ -121,7 +120,7 @@ impl Ahead {
         let mut left = AT_ONCE;
         state.count -= noted.advance(scope, now, |key| self.due(key, now), (&self.policy, &mut left));
         let mut taken = Vec::new();
-        let mut customers: HashSet<*const Record> = HashSet::new();
+        let mut customers: HashSet<usize> = HashSet::new();
         let mut over = Vec::new();
         for (place, id) in noted.ready.iter().take(most * PATIENCE) {
             if taken.len() == most {
@@ -136,10 +135,10 @@ impl Ahead {
                 continue;
             }
             over.push(*place);
-            answer.forget_noted();
-            let mut new = answer.records.is_empty() || !is_unique(id.kind);
-            for record in &answer.records {
-                new |= customers.insert(Arc::as_ptr(record));
+            answer.marks().forget_noted();
+            let mut new = answer.records().is_empty() || !is_unique(id.kind);
+            for record in answer.records() {
+                new |= customers.insert(record.address());
             }
             if new {
                 taken.push(key);
@@ -202,7 +201,7 @@ impl Ahead {
     }
 
     /// What is held behind a key, if it is late enough in its lifetime.
-    fn due(&self, key: &Key, now: Instant) -> Option<Arc<Answer>> {
+    fn due(&self, key: &Key, now: Instant) -> Option<Answer> {
         self.index.get(key).filter(|answer| answer.due_at(&self.policy) <= now)
     }
 
@@ -219,7 +218,7 @@ impl Noted {
         &mut self,
         scope: &Arc<Scope>,
         now: Instant,
-        due: impl Fn(&Key) -> Option<Arc<Answer>>,
+        due: impl Fn(&Key) -> Option<Answer>,
         (policy, left): (&Policy, &mut usize),
     ) -> usize {
         let mut gone = 0;
@@ -238,7 +237,7 @@ impl Noted {
             };
             let key = Key { scope: Arc::clone(scope), id };
             let Some(answer) = due(&key) else { continue };
-            let Some(reads) = answer.noted_reads().filter(|_| may_ride(&key.id, &answer)) else { continue };
+            let Some(reads) = answer.marks().noted_reads().filter(|_| may_ride(&key.id, &answer)) else { continue };
             let gone_at = answer.due_at(policy) + answer.lifetime(policy).mul_f64(0.75);
             if gone_at > now {
                 self.ready.insert((Reverse(reads), number), key.id);
@@ -253,7 +252,7 @@ impl Noted {
 /// Whether what comes of this key will be recognised in company.
 fn may_ride(id: &Id, answer: &Answer) -> bool {
     match &id.value {
-        Value::Text(_) if answer.records.is_empty() => false,
-        _ => answer.records.iter().all(|record| record.carries(id)),
+        Value::Text(_) if answer.records().is_empty() => false,
+        _ => answer.records().iter().all(|record| record.carries(id)),
     }
 }

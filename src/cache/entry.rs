@@ -7,15 +7,13 @@
 //! The lifetime of each answer is shortened by up to [`SPREAD`] of itself, so that what was loaded together does not
 //! expire together.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    time::Duration,
-};
+use std::{fmt, slice, sync::Arc, time::Duration};
 
-use crate::{clock::Instant, record::Record};
+use crate::{
+    clock::Instant,
+    key::Key,
+    record::{Record, marks::Marks},
+};
 
 /// The most by which a lifetime is shortened: a twentieth keeps a full second of refreshes apart at the default `ttl`
 /// of ten minutes while no caller notices the difference.
@@ -39,24 +37,29 @@ pub struct Policy {
 /// even where most lookups are hits.
 pub(super) const DUE: f64 = 0.75;
 
-/// In [`Answer::reads`]: it is noted as worth to be asked again before it expires.
-const NOTED: u32 = 1 << 31;
+/// What the upstream said of one key: its records, or that there is none. A clone is the same answer.
+#[derive(Clone, Debug)]
+pub enum Answer {
+    /// One identified customer, as of when its record was asked for: the answer of nearly every key. It costs nothing
+    /// beside the record.
+    Customer(Record),
+    /// Any other.
+    List(Arc<List>),
+}
 
-/// In [`Answer::reads`]: it was noted and given away, so that its next read notes it again if nothing came of that.
-const AGAIN: u32 = 1 << 30;
+/// Some customers, or none.
+pub struct List {
+    /// What leads to it, where the cache keeps it.
+    key: Option<Key>,
+    records: Box<[Record]>,
+    fetched_at: Instant,
+    marks: Marks,
+}
 
-/// What the upstream said of one key: its records, or that there is none.
-#[derive(Debug)]
-pub struct Answer {
-    /// The customers behind the key, in the upstream's order; empty means that the upstream said there is none.
-    pub records: Box<[Arc<Record>]>,
-    /// When the request that brought it was started.
-    pub fetched_at: Instant,
-    /// Which part of [`SPREAD`] its lifetime is shortened by, in 255ths.
-    pub spread: u8,
-    /// How often it was given from the cache, and whether that is noted. It stands beside the reference count that every
-    /// read changes, so that counting costs no other cache line.
-    reads: AtomicU32,
+impl fmt::Debug for List {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "List({} records)", self.records.len())
+    }
 }
 
 /// What an answer may be used for.
@@ -72,64 +75,119 @@ pub enum Freshness {
     Expired,
 }
 
+impl List {
+    /// What leads to it, where the cache keeps it.
+    pub(super) fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
+    }
+}
+
 impl Answer {
-    /// An answer that nobody has read.
+    /// An answer that the cache does not keep.
     #[must_use]
-    pub fn new(records: impl Into<Box<[Arc<Record>]>>, fetched_at: Instant, spread: u8) -> Self {
-        Self { records: records.into(), fetched_at, spread, reads: AtomicU32::new(0) }
+    pub fn new(records: impl Into<Box<[Record]>>, fetched_at: Instant, spread: u8) -> Self {
+        let marks = Marks::with_spread(spread);
+        Self::List(Arc::new(List { key: None, records: records.into(), fetched_at, marks }))
     }
 
-    /// The same answer with newer versions of its records.
-    pub(super) fn with(&self, records: impl Into<Box<[Arc<Record>]>>) -> Self {
-        let reads = AtomicU32::new(self.reads.load(Ordering::Relaxed));
-        Self { records: records.into(), reads, ..*self }
+    /// The answer of a key, that nobody has read. For a customer it has to be found in its record.
+    pub(super) fn of(key: &Key, mut records: Vec<Record>, fetched_at: Instant) -> Self {
+        let is_own = |record: &Record| {
+            record.fetched_at() == fetched_at
+                && record.identity().is_some()
+                && record.find(key.id.borrowed()).is_some_and(|place| place.near().is_some())
+        };
+        match records.pop() {
+            Some(record) if records.is_empty() && is_own(&record) => Self::Customer(record),
+            last => {
+                records.extend(last);
+                let (key, records) = (Some(key.clone()), records.into());
+                Self::List(Arc::new(List { key, records, fetched_at, marks: Marks::new() }))
+            }
+        }
+    }
+
+    /// The same answer of a key with newer versions of its records.
+    pub(super) fn with(&self, key: &Key, records: impl Into<Box<[Record]>>) -> Self {
+        let (key, records, fetched_at) = (Some(key.clone()), records.into(), self.fetched_at());
+        Self::List(Arc::new(List { key, records, fetched_at, marks: self.marks().successor() }))
+    }
+
+    /// The customers behind the key, in the upstream's order; empty means that the upstream said there is none.
+    #[must_use]
+    pub fn records(&self) -> &[Record] {
+        match self {
+            Self::Customer(record) => slice::from_ref(record),
+            Self::List(list) => &list.records,
+        }
+    }
+
+    /// When the request that brought it was started.
+    #[must_use]
+    pub fn fetched_at(&self) -> Instant {
+        match self {
+            Self::Customer(record) => record.fetched_at(),
+            Self::List(list) => list.fetched_at,
+        }
+    }
+
+    /// Whether both are one answer, and not only equal.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Customer(one), Self::Customer(two)) => one.is(two),
+            (Self::List(one), Self::List(two)) => Arc::ptr_eq(one, two),
+            _ => false,
+        }
+    }
+
+    /// Whether this record is in it.
+    pub(super) fn gives(&self, record: &Record) -> bool {
+        self.records().iter().any(|one| one.is(record))
     }
 
     /// Whether all that it holds is stored under the keys of its customers.
     pub(super) fn is_identified(&self) -> bool {
-        !self.records.is_empty() && self.records.iter().all(|record| record.identity.is_some())
+        match self {
+            Self::Customer(_) => true,
+            Self::List(list) => {
+                !list.records.is_empty() && list.records.iter().all(|record| record.identity().is_some())
+            }
+        }
     }
 
-    /// Counts a read. Whether it should be noted now: each time the number has doubled, until it is.
-    pub(super) fn count_read(&self) -> bool {
-        let before = self.reads.fetch_add(1, Ordering::Relaxed);
-        before & NOTED == 0 && (before & AGAIN != 0 || (before + 1).is_power_of_two())
+    /// What the cache notes on it.
+    pub(super) fn marks(&self) -> &Marks {
+        match self {
+            Self::Customer(record) => record.marks(),
+            Self::List(list) => &list.marks,
+        }
     }
 
-    /// It is noted from now on; whether it was not before.
-    pub(super) fn set_noted(&self) -> bool {
-        self.reads.fetch_and(!AGAIN, Ordering::Relaxed);
-        self.reads.fetch_or(NOTED, Ordering::Relaxed) & NOTED == 0
-    }
-
-    /// It is not noted any more: it is asked for.
-    pub(super) fn forget_noted(&self) {
-        self.reads.fetch_or(AGAIN, Ordering::Relaxed);
-        self.reads.fetch_and(!NOTED, Ordering::Relaxed);
-    }
-
-    /// How often it was read since it was fetched, if that is noted.
-    pub(super) fn noted_reads(&self) -> Option<u32> {
-        let reads = self.reads.load(Ordering::Relaxed);
-        (reads & NOTED != 0).then_some(reads & !(NOTED | AGAIN))
+    /// It is used in this turn of the cache, and whatever is in it.
+    pub(super) fn used(&self, turn: u32) {
+        self.marks().used(turn);
+        if let Self::List(list) = self {
+            list.records.iter().for_each(|record| record.marks().used(turn));
+        }
     }
 
     /// From when on it is worth to be asked again where that costs nothing: in the last quarter of its lifetime.
     pub(super) fn due_at(&self, policy: &Policy) -> Instant {
-        self.fetched_at + self.lifetime(policy).mul_f64(DUE)
+        self.fetched_at() + self.lifetime(policy).mul_f64(DUE)
     }
 
     /// How long ago the answer was fetched.
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.fetched_at)
+        now.saturating_duration_since(self.fetched_at())
     }
 
     /// How long it is fresh, its spread taken off.
     #[must_use]
     pub fn lifetime(&self, policy: &Policy) -> Duration {
-        let full = if self.records.is_empty() { policy.negative_ttl } else { policy.ttl };
-        full.mul_f64(1.0 - SPREAD * f64::from(self.spread) / 255.0)
+        let full = if self.records().is_empty() { policy.negative_ttl } else { policy.ttl };
+        full.mul_f64(1.0 - SPREAD * f64::from(self.marks().spread()) / 255.0)
     }
 
     /// What it may be used for at `now`.
@@ -142,7 +200,7 @@ impl Answer {
         let lifetime = self.lifetime(policy);
         if age < lifetime {
             Freshness::Fresh
-        } else if !self.records.is_empty() && age < lifetime + policy.stale_while_revalidate {
+        } else if !self.records().is_empty() && age < lifetime + policy.stale_while_revalidate {
             Freshness::Revalidate
         } else if age < lifetime + policy.stale_if_error {
             Freshness::IfError
@@ -161,7 +219,7 @@ impl Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::key::Scope;
+    use crate::{key::Scope, record::Parts};
 
     fn policy() -> Policy {
         Policy {
@@ -174,8 +232,8 @@ mod tests {
 
     fn answer(found: bool, spread: u8, fetched_at: Instant) -> Answer {
         let scope = Arc::new(Scope::new(0, vec![], "{}", ""));
-        let record = Record { json: (*b"{}").into(), scope, ids: [].into(), carried: 0, identity: None, fetched_at };
-        let records = if found { vec![Arc::new(record)] } else { vec![] };
+        let record = Record::new(Parts { json: b"{}", scope, ids: &[], carried: 0, identity: None, fetched_at });
+        let records = if found { vec![record] } else { vec![] };
         Answer::new(records, fetched_at, spread)
     }
 

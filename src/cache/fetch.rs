@@ -27,7 +27,7 @@ pub struct Said<'a> {
     /// The envelope up to and with `"data":[`.
     pub envelope: Bytes,
     /// The records that came.
-    pub records: &'a [Arc<Record>],
+    pub records: &'a [Record],
     /// Each key that is answered.
     pub answers: Vec<Of>,
 }
@@ -47,10 +47,10 @@ pub struct Of {
 #[derive(Clone, Debug)]
 pub enum Taken {
     /// This is the key's answer: what was said, or something newer that another request brought meanwhile.
-    Held(Arc<Answer>),
+    Held(Answer),
     /// It is what the upstream said, but something that happened while the request was under way has outdated it. It is
     /// good for those who asked before the request was started, and not kept.
-    Outdated(Arc<Answer>),
+    Outdated(Answer),
 }
 
 impl Fetch {
@@ -79,7 +79,7 @@ impl Fetch {
         cache.learn_envelope(self.scope.lookup, envelope);
         let kept = answers.iter().filter(|of| of.keep);
         let wanted: HashSet<usize> = kept.flat_map(|of| of.records.iter().copied()).collect();
-        let version = |(position, record): (usize, &Arc<Record>)| match wanted.contains(&position) {
+        let version = |(position, record): (usize, &Record)| match wanted.contains(&position) {
             true => cache.take(record, shape),
             false => cache.judge(record, shape),
         };
@@ -92,14 +92,14 @@ impl Fetch {
                 let taken = match cache.settle((&key, keep), shape, versions, self.started) {
                     Answered::Held(answer) => Taken::Held(answer),
                     Answered::Outdated => {
-                        let said: Vec<_> = positions.iter().map(|&position| Arc::clone(&records[position])).collect();
-                        Taken::Outdated(Arc::new(Answer::new(said, self.started, 0)))
+                        let said: Vec<_> = positions.iter().map(|&position| records[position].clone()).collect();
+                        Taken::Outdated(Answer::new(said, self.started, 0))
                     }
                 };
                 (key.id, taken)
             })
             .collect();
-        cache.residents.run_pending_tasks();
+        cache.settle_residents();
         cache.drop_homeless(&self.scope, &stored);
         stored
     }

@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use super::{Answer, Cache, Whose, resident::ResidentKey};
+use super::{Answer, Cache, Whose};
 use crate::{
     clock::Instant,
     key::{Id, Key},
@@ -49,7 +49,6 @@ impl Cache {
                 }
             }
         }
-        self.residents.run_pending_tasks();
         forgetting.forgotten
     }
 
@@ -63,12 +62,11 @@ impl Cache {
     pub fn forget_all(&self, now: Instant) -> Forgotten {
         let _turn = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         self.bars.raise_all(now);
-        self.residents.run_pending_tasks();
-        let records = usize::try_from(self.residents.entry_count()).unwrap_or(usize::MAX);
+        let records = self.residents.count();
         let keys = self.index.clear();
         self.ahead.clear();
-        self.residents.invalidate_all();
-        self.residents.run_pending_tasks();
+        self.carriers.clear();
+        self.residents.clear();
         Forgotten { keys, records, ..Forgotten::default() }
     }
 }
@@ -80,7 +78,7 @@ struct Forgetting<'a> {
     now: Instant,
     forgotten: Forgotten,
     /// Records that were met, by address: they live as long as the erasure.
-    met: HashSet<*const Record>,
+    met: HashSet<usize>,
 }
 
 impl Forgetting<'_> {
@@ -89,7 +87,7 @@ impl Forgetting<'_> {
         let mut records = self.cache.carriers.of(&key);
         match self.cache.index.get(&key) {
             Some(answer) => {
-                records.extend(answer.records.iter().cloned());
+                records.extend_from_slice(answer.records());
                 self.drop_key(key, &answer);
             }
             None => self.bar(key),
@@ -100,40 +98,40 @@ impl Forgetting<'_> {
     }
 
     /// A record, with every key that reaches it.
-    fn record(&mut self, record: &Arc<Record>) {
-        if !self.met.insert(Arc::as_ptr(record)) {
+    fn record(&mut self, record: &Record) {
+        if !self.met.insert(record.address()) {
             return;
         }
         self.forgotten.records += 1;
-        for id in &record.ids {
+        for id in record.ids() {
             let key = record.key(id);
             match self.cache.index.get(&key) {
-                Some(answer) if answer.records.iter().any(|one| Arc::ptr_eq(one, record)) => {
+                Some(answer) if answer.gives(record) => {
                     self.drop_key(key, &answer);
                 }
                 _ => self.bar(key),
             }
         }
         if let Some(identity) = record.identity() {
-            if self.is_good(record.fetched_at) {
+            if self.is_good(record.fetched_at()) {
                 self.forgotten.held.push(record.key(identity));
             }
-            self.cache.residents.invalidate(&ResidentKey::Customer(record.key(identity)));
+            self.cache.release(&Answer::Customer(record.clone()));
         }
     }
 
-    fn drop_key(&mut self, key: Key, answer: &Arc<Answer>) {
+    fn drop_key(&mut self, key: Key, answer: &Answer) {
         self.bar(key.clone());
-        if !self.cache.index.remove_if(&key, |held| Arc::ptr_eq(held, answer)) {
+        if !self.cache.index.remove_if(&key, |held| held.is(answer)) {
             return; // It has just been evicted.
         }
         self.forgotten.keys += 1;
         let identified = answer.is_identified();
         if !identified {
-            self.cache.residents.invalidate(&ResidentKey::Answer(key.clone()));
-            self.forgotten.records += usize::from(answer.records.is_empty());
+            self.cache.release(answer);
+            self.forgotten.records += usize::from(answer.records().is_empty());
         }
-        if self.is_good(answer.fetched_at) && (!identified || !self.shape.list(key.id.kind).unique) {
+        if self.is_good(answer.fetched_at()) && (!identified || !self.shape.list(key.id.kind).unique) {
             self.forgotten.held.push(key);
         }
     }

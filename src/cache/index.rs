@@ -1,75 +1,179 @@
 //! Which answer stands behind each key: what a lookup reads.
 //!
-//! Sharded so that readers on several threads rarely meet; a lock is held for one map operation and never across an
-//! `.await`. What stays and what goes is not decided here but by the cache's residents, see [`super`].
+//! An entry is two words: a pointer to the answer, and so much of the key's hash that a table can grow without reading any key.
+//! The key itself stands where the pointer leads, which is what whoever looks for it wants to read.
+//!
+//! Sharded so that readers on several threads rarely meet; a lock is held for one operation of a table and never across an
+//! `.await`. What stays and what goes is not decided here but by the cache's [residents](super::resident).
 
-use std::{
-    collections::HashMap,
-    hash::{BuildHasher, RandomState},
-    sync::{Arc, PoisonError, RwLock},
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use hashbrown::HashTable;
+
+use super::entry::{Answer, List};
+use crate::{
+    key::{Id, IdRef, Key, Scope},
+    record::Record,
 };
 
-use super::entry::Answer;
-use crate::key::Key;
-
-/// Enough that two threads rarely want the same one; a power of two.
+/// Enough that two threads rarely want the same one, and that none is long in growing; a power of two.
 const SHARDS: usize = 64;
 
-type Shard = HashMap<Key, Arc<Answer>>;
+/// Bytes of an entry, with its share of the room that a table keeps free: between an eighth and nine sixteenths.
+pub(super) const ENTRY: usize = 26;
+
+/// An answer and what leads to it.
+enum Entry {
+    /// `at` is where the key stands in the record.
+    Customer { at: u16, hash: u32, record: Record },
+    /// The key stands in the list.
+    List { hash: u32, list: Arc<List> },
+}
+
+impl Entry {
+    fn new(key: &Key, hash: u32, answer: Answer) -> Self {
+        match answer {
+            Answer::Customer(record) => {
+                let at = record.find(key.id.borrowed()).and_then(|place| place.near());
+                let at = at.expect("this holds because an answer is only made of a record in which its key is found");
+                Self::Customer { at, hash, record }
+            }
+            Answer::List(list) => Self::List { hash, list },
+        }
+    }
+
+    fn answer(&self) -> Answer {
+        match self {
+            Self::Customer { record, .. } => Answer::Customer(record.clone()),
+            Self::List { list, .. } => Answer::List(Arc::clone(list)),
+        }
+    }
+
+    fn is(&self, answer: &Answer) -> bool {
+        match (self, answer) {
+            (Self::Customer { record: one, .. }, Answer::Customer(two)) => one.is(two),
+            (Self::List { list: one, .. }, Answer::List(two)) => Arc::ptr_eq(one, two),
+            _ => false,
+        }
+    }
+
+    fn has(&self, scope: &Scope, id: IdRef<'_>, wanted: u32) -> bool {
+        let same_scope = |own: &Arc<Scope>| std::ptr::eq(&**own, scope) || **own == *scope;
+        match self {
+            Self::Customer { at, hash, record } => {
+                *hash == wanted && record.at((*at).into()) == id && same_scope(record.scope())
+            }
+            Self::List { hash, list } => {
+                let own = || list.key().is_some_and(|key| key.id.borrowed() == id && same_scope(&key.scope));
+                *hash == wanted && own()
+            }
+        }
+    }
+
+    fn hash(&self) -> u64 {
+        let (Self::Customer { hash, .. } | Self::List { hash, .. }) = self;
+        spread(*hash)
+    }
+}
+
+/// Both ends of a table's hash count: the low bits place an entry, the high ones tell it from its neighbours.
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}
+
+type Shard = HashTable<Entry>;
 
 /// The map from keys to answers.
 pub(super) struct Index {
     shards: Box<[RwLock<Shard>]>,
-    hasher: RandomState,
 }
 
 impl Index {
     pub(super) fn new() -> Self {
-        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect(), hasher: RandomState::new() }
+        Self { shards: (0..SHARDS).map(|_| RwLock::default()).collect() }
     }
 
-    pub(super) fn get(&self, key: &Key) -> Option<Arc<Answer>> {
-        self.shard(key).read().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    /// What stands behind an id in its scope.
+    pub(super) fn find(&self, scope: &Scope, id: &Id) -> Option<Answer> {
+        let id = id.borrowed();
+        let (hash, shard) = place(scope, id);
+        let shard = read(&self.shards[shard]);
+        shard.find(spread(hash), |entry| entry.has(scope, id, hash)).map(Entry::answer)
     }
 
-    pub(super) fn insert(&self, key: Key, answer: Arc<Answer>) {
-        self.shard(&key).write().unwrap_or_else(PoisonError::into_inner).insert(key, answer);
+    pub(super) fn get(&self, key: &Key) -> Option<Answer> {
+        self.find(&key.scope, &key.id)
+    }
+
+    pub(super) fn insert(&self, key: &Key, answer: Answer) {
+        let id = key.id.borrowed();
+        let (hash, shard) = place(&key.scope, id);
+        let mut shard = write(&self.shards[shard]);
+        let entry = Entry::new(key, hash, answer);
+        match shard.find_mut(spread(hash), |entry| entry.has(&key.scope, id, hash)) {
+            Some(held) => *held = entry,
+            None => {
+                shard.insert_unique(spread(hash), entry, Entry::hash);
+            }
+        }
     }
 
     /// Gives the key another answer, if the one that it has is the one meant: what has gone meanwhile stays away.
-    pub(super) fn replace_if(&self, key: &Key, meant: &Arc<Answer>, answer: Arc<Answer>) {
-        let mut shard = self.shard(key).write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(held) = shard.get_mut(key).filter(|held| Arc::ptr_eq(held, meant)) {
-            *held = answer;
+    pub(super) fn replace_if(&self, key: &Key, meant: &Answer, answer: Answer) {
+        let id = key.id.borrowed();
+        let (hash, shard) = place(&key.scope, id);
+        let mut shard = write(&self.shards[shard]);
+        let held = shard.find_mut(spread(hash), |entry| entry.has(&key.scope, id, hash));
+        if let Some(held) = held.filter(|held| held.is(meant)) {
+            *held = Entry::new(key, hash, answer);
         }
     }
 
     /// Removes the key if its answer is one of those meant; what has been replaced meanwhile stays.
-    pub(super) fn remove_if(&self, key: &Key, meant: impl FnOnce(&Arc<Answer>) -> bool) -> bool {
-        let mut shard = self.shard(key).write().unwrap_or_else(PoisonError::into_inner);
-        let removed = shard.get(key).is_some_and(meant);
+    pub(super) fn remove_if(&self, key: &Key, meant: impl FnOnce(&Answer) -> bool) -> bool {
+        let id = key.id.borrowed();
+        let (hash, shard) = place(&key.scope, id);
+        let mut shard = write(&self.shards[shard]);
+        let Ok(held) = shard.find_entry(spread(hash), |entry| entry.has(&key.scope, id, hash)) else { return false };
+        let removed = meant(&held.get().answer());
         if removed {
-            shard.remove(key);
+            held.remove();
         }
         removed
     }
 
     /// Removes everything, and returns how many keys that were.
     pub(super) fn clear(&self) -> usize {
-        let clear = |shard: &RwLock<Shard>| {
-            let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *shard).len()
-        };
-        self.shards.iter().map(clear).sum()
+        self.shards.iter().map(|shard| std::mem::take(&mut *write(shard)).len()).sum()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
+        self.shards.iter().map(|shard| read(shard).len()).sum()
     }
+}
 
-    fn shard(&self, key: &Key) -> &RwLock<Shard> {
-        // The high bits choose the shard: the map itself uses the low ones.
-        let position = self.hasher.hash_one(key) >> (64 - SHARDS.trailing_zeros());
-        &self.shards[usize::try_from(position).expect("this holds because it is below SHARDS")]
+/// So much of a key's hash as is kept, and the shard that the rest of it chooses.
+fn place(scope: &Scope, id: IdRef<'_>) -> (u32, usize) {
+    let digest = id.digest(scope);
+    (digest as u32, (digest >> 32) as usize % SHARDS)
+}
+
+/// For one step, which no panic interrupts.
+fn read(shard: &RwLock<Shard>) -> RwLockReadGuard<'_, Shard> {
+    shard.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// For one step, which no panic interrupts.
+fn write(shard: &RwLock<Shard>) -> RwLockWriteGuard<'_, Shard> {
+    shard.write().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_entry_is_two_words() {
+        assert_eq!(size_of::<Entry>(), 16);
     }
 }

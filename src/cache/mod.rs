@@ -1,10 +1,10 @@
 //! What the upstream has said, for as long as it may be repeated.
 //!
 //! Two structures, one for each question:
-//! - the *index* ([`index`]) maps every key to its [`Answer`]; lookups read it;
-//! - the *residents* ([`resident`]) are moka's: one per customer (under the key that identifies it) or per answer without
-//!   an identified customer. moka weighs them in bytes and lets the least recently used go; when one goes, every key that
-//!   reaches it leaves the index. moka's time features are not used: freshness is judged with our own `now`.
+//! - the *index* ([`index`]) maps every key to its [`Answer`]; lookups read it, and nothing else;
+//! - the *residents* ([`resident`]) are moka's, in pages: one per customer or per answer without an identified customer.
+//!   moka weighs them in bytes and says what goes; when one goes, every key that reaches it leaves the index. moka's time
+//!   features are not used: freshness is judged with our own `now`.
 //!
 //! What an upstream request brings is taken in through the [`Fetch`] that was opened when it started ([`versions`] says
 //! what becomes of it); [`forget`] erases; [`bars`] keeps what was erased from coming back; [`ahead`] knows what is worth
@@ -17,7 +17,7 @@
 //!    requests, evictions and erasures makes an older one reappear.
 //! 3. A record fetched under any key also answers its unique kinds, but no other: two customers may share a phone.
 //! 4. Only what a [`Fetch`] is given enters, and it is only given what the upstream said with success.
-//! 5. A key is in the index only while its resident is held, or is about to be dropped by moka.
+//! 5. A key is in the index only while its resident is held.
 //! 6. What was forgotten is not brought back by a request that was started before.
 
 mod ahead;
@@ -34,25 +34,24 @@ mod versions;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use moka::policy::EvictionPolicy;
 
 use self::{
     ahead::Ahead,
     bars::Bars,
     carriers::Carriers,
     index::Index,
-    resident::{Resident, ResidentKey, weigh},
+    resident::{Resident, Residents},
     scopes::Scopes,
 };
 pub use self::{
-    entry::{Answer, Freshness, Policy},
+    entry::{Answer, Freshness, List, Policy},
     fetch::{Fetch, Of, Said, Taken},
     forget::Forgotten,
     scopes::Whose,
 };
 use crate::{
     clock::Instant,
-    key::{Key, Scope},
+    key::{Id, Key, Scope},
     metrics::CacheMetrics,
     shape::Shape,
 };
@@ -72,16 +71,17 @@ pub struct Config {
 /// The answers of all lookup paths, within one capacity.
 pub struct Cache {
     index: Arc<Index>,
-    residents: moka::sync::Cache<ResidentKey, Resident>,
+    residents: Residents,
     policy: Policy,
     /// The envelope of the last success of each lookup path.
     envelopes: RwLock<Vec<Bytes>>,
     /// What requests under way may not bring back.
-    bars: Arc<Bars>,
+    bars: Bars,
     /// Who carries what several customers may share.
-    carriers: Arc<Carriers>,
+    carriers: Carriers,
     scopes: Scopes,
     ahead: Ahead,
+    metrics: CacheMetrics,
     /// Writers take turns, so that versions of a customer are compared and replaced in one step.
     writing: Mutex<()>,
 }
@@ -90,35 +90,21 @@ impl Cache {
     /// An empty cache.
     #[must_use]
     pub fn new(config: &Config, metrics: CacheMetrics) -> Self {
+        Self::with_pages(config, metrics, resident::PAGES)
+    }
+
+    /// An empty cache whose residents go in so many pages or more.
+    fn with_pages(config: &Config, metrics: CacheMetrics, pages: u64) -> Self {
         let index = Arc::new(Index::new());
-        let bars = Arc::new(Bars::default());
-        let carriers = Arc::new(Carriers::default());
-        let residents = moka::sync::Cache::builder()
-            // With a capacity of zero moka drops what it is given without a word to the listener.
-            .max_capacity(config.capacity.max(1))
-            .weigher(weigh)
-            .eviction_policy(EvictionPolicy::lru())
-            .eviction_listener({
-                let (index, bars, carriers) = (Arc::clone(&index), Arc::clone(&bars), Arc::clone(&carriers));
-                move |key: Arc<ResidentKey>, resident: Resident, cause| {
-                    let key = key.key();
-                    if cause.was_evicted() {
-                        metrics.evicted_for_size.inc();
-                        // First barred, then gone: who misses it in the index must find the bar.
-                        resident.keys(key).into_iter().for_each(|key| bars.raise_before(resident.fetched_at(), key));
-                    }
-                    resident.leave(key, &index, &carriers);
-                }
-            })
-            .build();
         Self {
             ahead: Ahead::new(Arc::clone(&index), config.policy.clone()),
             index,
-            residents,
+            residents: Residents::new(config.capacity, pages),
             policy: config.policy.clone(),
             envelopes: RwLock::default(),
-            bars,
-            carriers,
+            bars: Bars::default(),
+            carriers: Carriers::default(),
+            metrics,
             scopes: Scopes::new(),
             writing: Mutex::new(()),
         }
@@ -132,17 +118,9 @@ impl Cache {
 
     /// The answer behind a key, however old: the caller judges. Counts as a use.
     #[must_use]
-    pub fn get(&self, key: &Key) -> Option<Arc<Answer>> {
-        let answer = self.index.get(key)?;
-        if answer.is_identified() {
-            for record in &answer.records {
-                if let Some(identity) = record.identity() {
-                    let _used = self.residents.get(&ResidentKey::Customer(record.key(identity)));
-                }
-            }
-        } else {
-            let _used = self.residents.get(&ResidentKey::Answer(key.clone()));
-        }
+    pub fn get(&self, scope: &Scope, id: &Id) -> Option<Answer> {
+        let answer = self.index.find(scope, id)?;
+        answer.used(self.residents.turn());
         Some(answer)
     }
 
@@ -154,9 +132,9 @@ impl Cache {
 
     /// A caller was given the answer of this key from the cache. What is read is asked again before it expires, where
     /// that costs no request of its own; see [`expiring`](Self::expiring).
-    pub fn was_read(&self, key: &Key, answer: &Answer, now: Instant) {
-        if answer.count_read() {
-            self.ahead.note(key, answer, now);
+    pub fn was_read(&self, scope: &Arc<Scope>, id: &Id, answer: &Answer, now: Instant) {
+        if answer.marks().count_read() {
+            self.ahead.note((scope, id), answer, now);
         }
     }
 
@@ -212,8 +190,51 @@ impl Cache {
     /// Bytes held, by the same measure as the capacity.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.residents.run_pending_tasks();
-        self.residents.weighted_size()
+        self.residents.bytes()
+    }
+
+    /// Ends a step: what has no room any more leaves.
+    fn settle_residents(&self) {
+        self.residents.settle(|resident| {
+            self.metrics.evicted_for_size.inc();
+            // First barred, then gone: who misses it in the index must find the bar.
+            let bar = |key| self.bars.raise_before(resident.fetched_at(), key);
+            match resident {
+                Resident::Customer(record) => record.ids().map(|id| record.key(id)).for_each(bar),
+                Resident::List(list) => list.key().cloned().into_iter().for_each(bar),
+            }
+            self.leave(resident);
+        });
+    }
+
+    /// A resident is not to be given any more.
+    fn release(&self, resident: &Resident) {
+        self.residents.remove(resident);
+        self.leave(resident);
+    }
+
+    /// Takes everything that leads to a resident out of the index; what has been replaced meanwhile stays.
+    fn leave(&self, resident: &Resident) {
+        match resident {
+            Resident::Customer(record) => {
+                self.carriers.remove(record);
+                for id in record.ids() {
+                    self.index.remove_if(&record.key(id), |answer| answer.gives(record));
+                }
+            }
+            Resident::List(list) => {
+                self.forget_carriers(resident);
+                if let Some(key) = list.key() {
+                    self.index.remove_if(key, |answer| answer.is(resident));
+                }
+            }
+        }
+    }
+
+    /// Nobody carries anything any more of those that only this answer holds.
+    fn forget_carriers(&self, resident: &Resident) {
+        let own = resident.records().iter().filter(|record| record.identity().is_none());
+        own.for_each(|record| self.carriers.remove(record));
     }
 }
 

@@ -54,10 +54,10 @@ pub struct Batch {
 #[derive(Debug)]
 pub enum Settled {
     /// The upstream answered.
-    Answered(Arc<Answer>),
+    Answered(Answer),
     /// It answered, but what it said was outdated meanwhile: it is for those who asked before the batch was sealed, and
     /// asked again for those who came later.
-    Outdated(Arc<Answer>),
+    Outdated(Answer),
     /// It never will.
     Failed(Failure),
     /// It must be asked again in other company.

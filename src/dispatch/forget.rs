@@ -162,10 +162,10 @@ mod tests {
 
         /// Who is woken when every key of a batch is answered, with what became outdated meanwhile, or not.
         fn settle(&mut self, batch: &Batch, outdated: bool) -> Vec<&'static str> {
-            let answer = Arc::new(Answer::new([], self.now, 0));
+            let answer = Answer::new([], self.now, 0);
             let settled = || match outdated {
-                true => Settled::Outdated(Arc::clone(&answer)),
-                false => Settled::Answered(Arc::clone(&answer)),
+                true => Settled::Outdated(answer.clone()),
+                false => Settled::Answered(answer.clone()),
             };
             let settled = batch.ask.ids.iter().map(|_| settled()).collect();
             self.queue.settle(batch.id, settled, self.now).into_iter().map(|finished| finished.waker).collect()

@@ -204,7 +204,7 @@ mod tests {
     }
 
     fn answered(now: Instant) -> Settled {
-        Settled::Answered(Arc::new(Answer::new([], now, 0)))
+        Settled::Answered(Answer::new([], now, 0))
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,7 +19,7 @@ pub enum Client {
 #[derive(Clone, Debug)]
 pub enum Outcome {
     /// The upstream answered.
-    Answer(Arc<Answer>),
+    Answer(Answer),
     /// It did not.
     Failed(Failure),
 }

@@ -22,7 +22,7 @@ use crate::{
     key::Credential,
     key_log::KeyLog,
     metrics::DispatchMetrics,
-    record::Record,
+    record::{Parts, Record},
     shape::Shape,
     upstream::verdict::{self, Success, Verdict},
 };
@@ -328,17 +328,17 @@ impl Worker {
             Ok((id.clone(), positions))
         });
         let verdicts: Vec<_> = verdicts.collect();
-        let record = |found: verdict::Found| {
-            Arc::new(Record {
-                json: found.json,
+        let record = |found: &verdict::Found| {
+            Record::new(Parts {
+                json: &found.json,
                 scope: Arc::clone(fetch.scope()),
-                ids: found.ids.into(),
+                ids: &found.ids,
                 carried: found.carried,
                 identity: found.identity,
                 fetched_at: fetch.started(),
             })
         };
-        let records: Vec<_> = success.records.into_iter().map(record).collect();
+        let records: Vec<_> = success.records.iter().map(record).collect();
         let kept = state.queue.kept(batch.id);
         let answers = verdicts.iter().zip(kept).filter_map(|(verdict, keep)| {
             let (id, records) = verdict.as_ref().ok()?.clone();

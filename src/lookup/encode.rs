@@ -10,8 +10,6 @@ use std::{
     collections::HashMap,
     fmt,
     hash::{Hash, Hasher},
-    ptr,
-    sync::Arc,
 };
 
 use crate::{
@@ -50,31 +48,27 @@ impl fmt::Debug for Encoded {
 
 /// Puts answers into an envelope. `head` is the envelope up to `"data":[`; all answers are of one scope.
 #[must_use]
-pub fn encode<'a>(
-    head: &[u8],
-    answers: impl Iterator<Item = &'a Arc<Answer>>,
-    pending: Option<Pending<'_>>,
-) -> Encoded {
+pub fn encode<'a>(head: &[u8], answers: impl Iterator<Item = &'a Answer>, pending: Option<Pending<'_>>) -> Encoded {
     let mut oldest = None;
     let mut customers = Customers::default();
     for answer in answers {
-        if answer.records.is_empty() {
-            oldest = earlier(oldest, answer.fetched_at);
+        if answer.records().is_empty() {
+            oldest = earlier(oldest, answer.fetched_at());
         }
-        answer.records.iter().for_each(|record| customers.add(record));
+        answer.records().iter().for_each(|record| customers.add(record));
     }
     let records = customers.records;
     let pending = pending.filter(|pending| !pending.ids.is_empty()).map(Pending::json).unwrap_or_default();
     let commas = records.len().saturating_sub(1);
-    let json: usize = records.iter().map(|record| record.json.len()).sum();
+    let json: usize = records.iter().map(|record| record.json().len()).sum();
     let mut body = Vec::with_capacity(head.len() + json + commas + "]".len() + pending.len() + "}".len());
     body.extend_from_slice(head);
     for (position, record) in records.into_iter().enumerate() {
         if position > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(&record.json);
-        oldest = earlier(oldest, record.fetched_at);
+        body.extend_from_slice(record.json());
+        oldest = earlier(oldest, record.fetched_at());
     }
     body.push(b']');
     body.extend_from_slice(pending.as_bytes());
@@ -120,13 +114,13 @@ fn quoted(text: &str) -> String {
 /// The customers met so far, in the order of their first mention.
 #[derive(Default)]
 struct Customers<'a> {
-    records: Vec<&'a Arc<Record>>,
+    records: Vec<&'a Record>,
     /// Where each customer stands; filled once there are more than [`SEARCHED`].
     places: HashMap<Customer<'a>, usize>,
 }
 
 impl<'a> Customers<'a> {
-    fn add(&mut self, record: &'a Arc<Record>) {
+    fn add(&mut self, record: &'a Record) {
         let next = self.records.len();
         let place = if next < SEARCHED {
             self.records.iter().position(|known| known.same_customer(record)).unwrap_or(next)
@@ -138,14 +132,14 @@ impl<'a> Customers<'a> {
         };
         match self.records.get_mut(place) {
             None => self.records.push(record),
-            Some(known) if known.fetched_at < record.fetched_at => *known = record,
+            Some(known) if known.fetched_at() < record.fetched_at() => *known = record,
             Some(_) => {}
         }
     }
 }
 
 /// A record that is equal to every version of its customer.
-struct Customer<'a>(&'a Arc<Record>);
+struct Customer<'a>(&'a Record);
 
 impl PartialEq for Customer<'_> {
     fn eq(&self, other: &Self) -> bool {
@@ -160,19 +154,22 @@ impl Hash for Customer<'_> {
         // A record without an identity is equal to itself only.
         match self.0.identity() {
             Some(identity) => identity.hash(state),
-            None => ptr::hash(Arc::as_ptr(self.0), state),
+            None => self.0.address().hash(state),
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{sync::Arc, time::Duration};
 
     use proptest::prelude::*;
 
     use super::*;
-    use crate::key::{Kind, Scope};
+    use crate::{
+        key::{Kind, Scope},
+        record::Parts,
+    };
 
     const HEAD: &[u8] = br#"{"code":"200","data":["#;
 
@@ -190,27 +187,21 @@ mod tests {
             self.start + Duration::from_secs(second)
         }
 
-        fn record(&self, customer: Option<i64>, second: u64, json: &str) -> Arc<Record> {
+        fn record(&self, customer: Option<i64>, second: u64, json: &str) -> Record {
             let ids = customer.map(|number| Id { kind: Kind(0), value: Value::Int(number) });
             let identity = ids.as_ref().map(|_| 0);
             let (scope, fetched_at) = (Arc::clone(&self.scope), self.at(second));
-            Arc::new(Record {
-                json: json.as_bytes().into(),
-                scope,
-                carried: 0,
-                ids: ids.into_iter().collect(),
-                identity,
-                fetched_at,
-            })
+            let ids: Vec<Id> = ids.into_iter().collect();
+            Record::new(Parts { json: json.as_bytes(), scope, carried: 0, ids: &ids, identity, fetched_at })
         }
 
-        fn answer(&self, second: u64, records: &[&Arc<Record>]) -> Arc<Answer> {
-            let records: Vec<_> = records.iter().map(|&record| Arc::clone(record)).collect();
-            Arc::new(Answer::new(records, self.at(second), 0))
+        fn answer(&self, second: u64, records: &[&Record]) -> Answer {
+            let records: Vec<_> = records.iter().map(|&record| record.clone()).collect();
+            Answer::new(records, self.at(second), 0)
         }
     }
 
-    fn data(answers: &[Arc<Answer>]) -> String {
+    fn data(answers: &[Answer]) -> String {
         let body = encode(HEAD, answers.iter(), None).body;
         let text = std::str::from_utf8(&body).expect("text");
         let inside = text.strip_prefix(r#"{"code":"200","data":["#).and_then(|rest| rest.strip_suffix("]}"));
@@ -242,7 +233,7 @@ mod tests {
         let (old, new) = (bench.record(Some(1), 0, "old"), bench.record(Some(1), 5, "new"));
         let two = bench.record(Some(2), 0, "two");
         let (with_old, with_new) = (bench.answer(0, &[&old, &two]), bench.answer(5, &[&new]));
-        assert_eq!(data(&[Arc::clone(&with_old), Arc::clone(&with_new)]), "new,two");
+        assert_eq!(data(&[with_old.clone(), with_new.clone()]), "new,two");
         assert_eq!(data(&[with_new, with_old]), "new,two");
     }
 

@@ -33,9 +33,9 @@ pub(super) struct Inquiry {
 /// One key of a lookup on its way to an answer.
 pub(super) struct Asked {
     /// What answers it, once that is known.
-    pub(super) answer: Option<Arc<Answer>>,
+    pub(super) answer: Option<Answer>,
     /// What answers it if the upstream does not.
-    pub(super) fallback: Option<Arc<Answer>>,
+    pub(super) fallback: Option<Answer>,
 }
 
 impl Inquiry {
@@ -45,22 +45,21 @@ impl Inquiry {
         let lines = lookup.key_log.of(&lookup.shape);
         let mut stale = Vec::new();
         asked.extend(ids.iter().map(|id| {
-            let key = Key { scope: Arc::clone(scope), id: id.clone() };
-            let found = lookup.cache.get(&key).map(|answer| {
+            let found = lookup.cache.get(scope, id).map(|answer| {
                 let how = directives.cache.judge(&answer, lookup.cache.policy(), *now);
                 (how, answer)
             });
             let (asked, result) = match found {
                 None => (Asked { answer: None, fallback: None }, tally.missed(id.kind, directives.cache.no_cache)),
                 Some((Use::Hit, answer)) => {
-                    lookup.cache.was_read(&key, &answer, *now);
+                    lookup.cache.was_read(scope, id, &answer, *now);
                     let result = tally.hit(id.kind, &answer);
                     (Asked { answer: Some(answer), fallback: None }, result)
                 }
                 Some((Use::Stale { refresh }, answer)) => {
-                    lookup.cache.was_read(&key, &answer, *now);
+                    lookup.cache.was_read(scope, id, &answer, *now);
                     if refresh && !directives.cache.no_store {
-                        stale.push(key);
+                        stale.push(Key { scope: Arc::clone(scope), id: id.clone() });
                     }
                     (Asked { answer: Some(answer), fallback: None }, tally.stale(id.kind))
                 }
@@ -91,7 +90,7 @@ impl Inquiry {
         let status = answered.as_ref().map_or_else(Unanswered::status, |()| StatusCode::OK);
         for &position in missed {
             let answer = self.asked[position].answer.as_ref();
-            lines.answered(&self.ids[position], status.as_u16(), answer.map(|answer| answer.records.len()));
+            lines.answered(&self.ids[position], status.as_u16(), answer.map(|answer| answer.records().len()));
         }
     }
 }

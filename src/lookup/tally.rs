@@ -49,7 +49,7 @@ impl Tally {
     }
 
     pub(super) fn hit(&mut self, kind: Kind, answer: &Answer) -> KeyResult {
-        self.add(kind, if answer.records.is_empty() { KeyResult::Negative } else { KeyResult::Hit })
+        self.add(kind, if answer.records().is_empty() { KeyResult::Negative } else { KeyResult::Hit })
     }
 
     pub(super) fn stale(&mut self, kind: Kind) -> KeyResult {

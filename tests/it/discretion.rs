@@ -15,7 +15,7 @@ use audience_gateway::{
     key_hash::KeyHasher,
     key_log::KeyLog,
     lookup::encode::{self, Pending},
-    record::Record,
+    record::{Parts, Record},
     request::{purge, wire},
     route::{self, Router},
     secret::Secret,
@@ -61,14 +61,13 @@ fn keys() -> Vec<Key> {
 
 const RECORD: &str = r#"{"audienceUserId":7700770077,"phone":"canary"}"#;
 
-fn record() -> Arc<Record> {
-    let json = RECORD.as_bytes().into();
-    let ids = ids().into();
-    Arc::new(Record { json, scope: scope(), ids, carried: 2, identity: Some(0), fetched_at: clock::now() })
+fn record() -> Record {
+    let json = RECORD.as_bytes();
+    Record::new(Parts { json, scope: scope(), ids: &ids(), carried: 2, identity: Some(0), fetched_at: clock::now() })
 }
 
-fn answer() -> Arc<Answer> {
-    Arc::new(Answer::new([record()], clock::now(), 0))
+fn answer() -> Answer {
+    Answer::new([record()], clock::now(), 0)
 }
 
 fn refusal() -> Arc<PassedOn> {

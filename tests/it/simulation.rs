@@ -279,7 +279,8 @@ impl Bench {
             let deadline = now + patience;
             // What is there is read, so that some of it rides along when it is about to expire.
             for key in &keys {
-                cache.get(key).iter().for_each(|answer| cache.was_read(key, answer, Instant::now()));
+                let (scope, id) = (&key.scope, &key.id);
+                cache.get(scope, id).iter().for_each(|answer| cache.was_read(scope, id, answer, Instant::now()));
             }
             let wanted = Wanted { client, keys, fallback: fallback.clone(), fresh, no_store, deadline, partial };
             let Ok(waiting) = handle.submit(now, wanted) else { return };
@@ -298,7 +299,7 @@ impl Bench {
                 }
                 outcome.iter().for_each(|outcome| check(&world, &scope, id, outcome));
                 if let (true, Some(Outcome::Answer(answer))) = (fresh, outcome) {
-                    assert!(answer.fetched_at >= now, "a request that was already under way does not count");
+                    assert!(answer.fetched_at() >= now, "a request that was already under way does not count");
                 }
             }
         }
@@ -310,7 +311,7 @@ fn check(world: &World, scope: &Scope, id: &Id, outcome: &Outcome) {
     match outcome {
         Outcome::Answer(answer) => {
             let told: BTreeSet<&str> =
-                answer.records.iter().map(|record| std::str::from_utf8(&record.json).unwrap()).collect();
+                answer.records().iter().map(|record| std::str::from_utf8(record.json()).unwrap()).collect();
             let truth: BTreeSet<String> =
                 World::customers(id).into_iter().map(|n| World::record(scope, n, world.respells)).collect();
             assert_eq!(told, truth.iter().map(String::as_str).collect(), "of {:?}", id.kind);
@@ -367,7 +368,7 @@ async fn schedule(seed: u64) -> usize {
     assert!(bench.tasks.try_join_next().is_none(), "the worker goes on");
     for scope in &bench.scopes {
         for id in every_id() {
-            let answer = bench.cache.get(&Key { scope: Arc::clone(scope), id: id.clone() });
+            let answer = bench.cache.get(scope, &id);
             let world = bench.world.lock().unwrap();
             answer.into_iter().for_each(|answer| check(&world, scope, &id, &Outcome::Answer(answer)));
         }

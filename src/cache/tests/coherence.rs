@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::key::ValueRef;
 
 /// Customers, third ids and phones: few, so that they meet.
 const FEW: i64 = 4;
@@ -52,7 +53,7 @@ fn step() -> impl Strategy<Value = Step> {
 /// One request under way, with what it will be answered.
 struct UnderWay {
     fetch: Fetch,
-    records: Vec<Arc<Record>>,
+    records: Vec<Record>,
     answers: Vec<(Id, Vec<usize>)>,
 }
 
@@ -77,9 +78,9 @@ fn name((kind, number): (u8, i64)) -> Id {
 }
 
 impl Model {
-    fn new(capacity: u64) -> Self {
+    fn new(capacity: u64, pages: u64) -> Self {
         Self {
-            bench: Bench::new(capacity),
+            bench: Bench::with_pages(capacity, pages),
             second: 0,
             world: World::new(),
             under_way: Vec::new(),
@@ -114,7 +115,7 @@ impl Model {
             Step::Start { keys } => self.start(&keys),
             Step::Arrive { which } if which < self.under_way.len() => self.arrive(which),
             Step::Arrive { .. } => {}
-            Step::Read { key } => drop(self.bench.cache.get(&self.key(&name(key)))),
+            Step::Read { key } => drop(self.bench.cache.get(&self.bench.scope, &name(key))),
             Step::Forget { key } => self.forget(&name(key)),
             Step::ForgetAll => {
                 let _counts = self.bench.cache.forget_all(self.now());
@@ -137,20 +138,14 @@ impl Model {
             let phones: Vec<String> = phones.iter().map(|phone| format!("p{phone}")).collect();
             let others = third.iter().map(|third| (THIRD, &**third));
             let others: Vec<_> = others.chain(phones.iter().map(|phone| (PHONE, &**phone))).collect();
-            let mut record = Arc::into_inner(self.bench.record(self.second, &customer.to_string(), &others, "x"));
-            let record = record.take().expect("this holds because it was just made");
-            let ids: Vec<Id> = record.ids.iter().fold(Vec::new(), |mut ids, id| {
-                if !ids.contains(id) {
-                    ids.push(id.clone());
-                }
-                ids
-            });
-            Arc::new(Record { carried: ids.len(), ids: ids.into(), ..record })
+            let others = others.iter().enumerate().filter(|(at, other)| !others[..*at].contains(other));
+            let others: Vec<_> = others.map(|(_, other)| *other).collect();
+            self.bench.record(self.second, &customer.to_string(), &others, "x")
         };
-        let records: Vec<Arc<Record>> = customers.iter().map(record).collect();
+        let records: Vec<Record> = customers.iter().map(record).collect();
         let mut answers: Vec<(Id, Vec<usize>)> = Vec::new();
         for id in keys.iter().map(|key| name(*key)) {
-            let of = (0..records.len()).filter(|position| records[*position].ids.contains(&id)).collect();
+            let of = (0..records.len()).filter(|position| records[*position].has(&id)).collect();
             if !answers.iter().any(|(known, _)| *known == id) {
                 answers.push((id, of));
             }
@@ -160,7 +155,7 @@ impl Model {
         let kept: Vec<usize> = (0..records.len()).filter(|position| asked.contains(position)).collect();
         let place = |old: &usize| kept.iter().position(|position| position == old).expect("it was asked for");
         let answers = answers.iter().map(|(id, of)| (id.clone(), of.iter().map(place).collect())).collect();
-        let records = kept.iter().map(|position| Arc::clone(&records[*position])).collect();
+        let records = kept.iter().map(|position| records[*position].clone()).collect();
         let fetch = self.bench.cache.open(&self.bench.scope, self.now());
         self.under_way.push(UnderWay { fetch, records, answers });
     }
@@ -171,8 +166,10 @@ impl Model {
         let of = |records: &[usize]| records.len();
         let said: HashMap<Id, usize> = answers.iter().map(|(id, records)| (id.clone(), of(records))).collect();
         for record in &records {
-            let Some(Id { value: Value::Int(customer), .. }) = record.identity() else { unreachable!("all have one") };
-            let known = self.customers.entry(*customer).or_insert(started);
+            let Some(ValueRef::Int(customer)) = record.identity().map(|id| id.value) else {
+                unreachable!("all have one")
+            };
+            let known = self.customers.entry(customer).or_insert(started);
             *known = (*known).max(started);
         }
         for (id, count) in &said {
@@ -186,27 +183,27 @@ impl Model {
         for (id, taken) in self.bench.bring(&fetch, &records, answers) {
             match taken {
                 Taken::Held(answer) => {
-                    assert!(answer.fetched_at >= started || !answer.records.is_empty());
-                    for record in &answer.records {
-                        assert!(record.ids.contains(&id), "a key gives a customer that does not carry it");
+                    assert!(answer.fetched_at() >= started || !answer.records().is_empty());
+                    for record in answer.records() {
+                        assert!(record.has(&id), "a key gives a customer that does not carry it");
                     }
                 }
                 Taken::Outdated(answer) => {
-                    assert_eq!(answer.records.len(), said[&id], "it is still what was said");
+                    assert_eq!(answer.records().len(), said[&id], "it is still what was said");
                 }
             }
         }
     }
 
     fn forget(&mut self, asked: &Id) {
-        let reached = self.bench.cache.get(&self.key(asked));
-        let records: Vec<&Arc<Record>> = reached.iter().flat_map(|answer| answer.records.iter()).collect();
-        let reaches = |id: &&Id| {
-            let answer = self.bench.cache.get(&self.key(id));
-            answer
-                .is_some_and(|answer| answer.records.iter().any(|one| records.iter().any(|own| Arc::ptr_eq(one, own))))
+        let reached = self.bench.cache.get(&self.bench.scope, asked);
+        let records: Vec<&Record> = reached.iter().flat_map(|answer| answer.records()).collect();
+        let reaches = |id: &Id| {
+            let answer = self.bench.cache.get(&self.bench.scope, id);
+            answer.is_some_and(|answer| records.iter().any(|own| answer.gives(own)))
         };
-        let mut ids: Vec<Id> = records.iter().flat_map(|record| &record.ids).filter(reaches).cloned().collect();
+        let ids = records.iter().flat_map(|record| record.ids()).map(IdRef::to_owned);
+        let mut ids: Vec<Id> = ids.filter(reaches).collect();
         ids.push(asked.clone());
         let shape = Shape::audience_detail();
         let before = self.bench.cache.keys();
@@ -226,19 +223,21 @@ impl Model {
 
     /// What must hold after each step.
     fn check(&self) {
+        self.bench.cache.residents.check();
         for id in (0..3).flat_map(|kind| (0..FEW).map(move |number| name((kind, number)))) {
-            let Some(answer) = self.bench.cache.get(&self.key(&id)) else { continue };
-            assert!(self.keys.get(&id).is_none_or(|known| answer.fetched_at >= *known), "an older answer is back");
-            for record in &answer.records {
-                let Some(Id { value: Value::Int(customer), .. }) = record.identity() else { unreachable!() };
-                assert!(record.fetched_at >= self.customers[customer], "an older record is back");
-                assert!(record.ids.contains(&id), "a key gives a customer that does not carry it");
-                for own in &record.ids {
-                    let erased = self.erased.get(own).is_some_and(|erased| record.fetched_at <= *erased);
+            let Some(answer) = self.bench.cache.get(&self.bench.scope, &id) else { continue };
+            assert!(self.keys.get(&id).is_none_or(|known| answer.fetched_at() >= *known), "an older answer is back");
+            for record in answer.records() {
+                let Some(ValueRef::Int(customer)) = record.identity().map(|id| id.value) else { unreachable!() };
+                assert!(record.fetched_at() >= self.customers[&customer], "an older record is back");
+                assert!(record.has(&id), "a key gives a customer that does not carry it");
+                for own in record.ids() {
+                    let erased = self.erased.get(&own.to_owned());
+                    let erased = erased.is_some_and(|erased| record.fetched_at() <= *erased);
                     assert!(!erased, "a purged customer is back");
                 }
             }
-            assert!(self.purged.get(&id).is_none_or(|purged| answer.fetched_at > *purged), "a purged key is back");
+            assert!(self.purged.get(&id).is_none_or(|purged| answer.fetched_at() > *purged), "a purged key is back");
         }
     }
 }
@@ -249,12 +248,13 @@ proptest! {
     #[test]
     fn no_order_of_requests_evictions_and_purges_brings_an_older_record_back(
         room in 1u64..6,
+        pages in prop_oneof![Just(resident::PAGES), Just(4), Just(2)],
         steps in proptest::collection::vec(step(), 1..60),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let _paused = runtime.as_ref().expect("it opens nothing").enter();
         // As many customers fit.
-        let mut model = Model::new(room * 1200);
+        let mut model = Model::new(room * 1200, pages);
         for step in steps {
             model.take(step);
         }

@@ -1,13 +1,14 @@
 //! The cache's invariants, one test each.
 
 mod coherence;
+mod pages;
 
 use std::time::Duration;
 
 use super::*;
 use crate::{
-    key::{Id, Kind, Value},
-    record::Record,
+    key::{Id, IdRef, Kind, Value},
+    record::{Parts, Record},
     shape::Shape,
 };
 
@@ -32,45 +33,50 @@ fn id(kind: u8, value: &str) -> Id {
 
 impl Bench {
     fn new(capacity: u64) -> Self {
+        Self::with_pages(capacity, resident::PAGES)
+    }
+
+    fn with_pages(capacity: u64, pages: u64) -> Self {
         let policy = Policy {
             ttl: Duration::from_secs(600),
             negative_ttl: Duration::from_secs(60),
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
         };
-        let cache = Cache::new(&Config { capacity, policy }, crate::metrics::Metrics::new().cache());
+        let metrics = crate::metrics::Metrics::new().cache();
+        let cache = Cache::with_pages(&Config { capacity, policy }, metrics, pages);
         Self { cache: Arc::new(cache), scope: Arc::new(Scope::new(0, vec![], "{}", "")), start: crate::clock::now() }
     }
 
     /// A customer with an id, and the other ids that its fields carry.
-    fn record(&self, second: u64, customer: &str, others: &[(u8, &str)], json: &str) -> Arc<Record> {
+    fn record(&self, second: u64, customer: &str, others: &[(u8, &str)], json: &str) -> Record {
         let mut ids = vec![id(ID, customer)];
         ids.extend(others.iter().map(|(kind, value)| id(*kind, value)));
-        Arc::new(Record {
-            json: json.as_bytes().into(),
+        Record::new(Parts {
+            json: json.as_bytes(),
             scope: Arc::clone(&self.scope),
             carried: ids.len(),
-            ids: ids.into(),
+            ids: &ids,
             identity: Some(0),
             fetched_at: self.start + Duration::from_secs(second),
         })
     }
 
-    fn store(&self, second: u64, records: &[Arc<Record>], answers: Vec<(Id, Vec<usize>)>) {
+    fn store(&self, second: u64, records: &[Record], answers: Vec<(Id, Vec<usize>)>) {
         let fetch = self.cache.open(&self.scope, self.start + Duration::from_secs(second));
         self.bring(&fetch, records, answers);
     }
 
     /// What a request that was opened brings.
-    fn bring(&self, fetch: &Fetch, records: &[Arc<Record>], answers: Vec<(Id, Vec<usize>)>) -> Vec<(Id, Taken)> {
+    fn bring(&self, fetch: &Fetch, records: &[Record], answers: Vec<(Id, Vec<usize>)>) -> Vec<(Id, Taken)> {
         let answers = answers.into_iter().map(|(id, records)| Of { id, records, keep: true }).collect();
         fetch.store(&Shape::audience_detail(), Said { envelope: Bytes::new(), records, answers })
     }
 
     /// What a key gives: the records' texts, or nothing when it is not cached.
     fn get(&self, kind: u8, value: &str) -> Option<Vec<String>> {
-        let answer = self.cache.get(&Key { scope: Arc::clone(&self.scope), id: id(kind, value) })?;
-        Some(answer.records.iter().map(|record| String::from_utf8_lossy(&record.json).into_owned()).collect())
+        let answer = self.cache.get(&self.scope, &id(kind, value))?;
+        Some(answer.records().iter().map(|record| String::from_utf8_lossy(record.json()).into_owned()).collect())
     }
 }
 
@@ -178,24 +184,25 @@ async fn a_large_batch_into_a_capacity_of_zero_leaves_nothing_behind() {
 #[tokio::test(start_paused = true)]
 async fn a_record_without_an_identity_is_kept_for_the_key_that_was_asked() {
     let bench = Bench::new(1 << 20);
-    let record = Record {
-        json: (*b"anonymous").into(),
+    let record = Record::new(Parts {
+        json: b"anonymous",
         scope: Arc::clone(&bench.scope),
-        ids: [id(PHONE, "p")].into(),
+        ids: &[id(PHONE, "p")],
         carried: 0,
         identity: None,
         fetched_at: bench.start,
-    };
-    bench.store(0, &[Arc::new(record)], vec![(id(PHONE, "p"), vec![0])]);
+    });
+    bench.store(0, &[record], vec![(id(PHONE, "p"), vec![0])]);
     assert_eq!(bench.get(PHONE, "p"), given(&["anonymous"]));
 }
 
 /// The same id twice with different bytes: the second copy identifies no customer.
-fn twice(bench: &Bench, second: u64) -> [Arc<Record>; 2] {
+fn twice(bench: &Bench, second: u64) -> [Record; 2] {
     let first = bench.record(second, "1", &[(THIRD, "t"), (PHONE, "p"), (PHONE, "q")], "one");
-    let copy =
-        Record { identity: None, json: (*b"two").into(), ids: first.ids.clone(), scope: first.scope.clone(), ..*first };
-    [first, Arc::new(copy)]
+    let ids: Vec<Id> = first.ids().map(IdRef::to_owned).collect();
+    let (scope, fetched_at) = (Arc::clone(first.scope()), first.fetched_at());
+    let copy = Parts { json: b"two", scope, ids: &ids, carried: ids.len(), identity: None, fetched_at };
+    [first, Record::new(copy)]
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,17 +242,17 @@ async fn scopes_that_went_quiet_do_not_keep_others_from_riding() {
         let scope = Arc::new(Scope::new(0, vec![(http::HeaderName::from_static("x-token"), token)], "{}", ""));
         let fetch = bench.cache.open(&scope, at);
         let record = |customer: u32| {
-            let record = bench.record(0, &customer.to_string(), &[], "x");
-            let record = Arc::into_inner(record).expect("nobody else has it");
-            Arc::new(Record { scope: Arc::clone(fetch.scope()), fetched_at: at, ..record })
+            let ids = [id(ID, &customer.to_string())];
+            let scope = Arc::clone(fetch.scope());
+            Record::new(Parts { json: b"x", scope, ids: &ids, carried: 1, identity: Some(0), fetched_at: at })
         };
         let records: Vec<_> = customers.clone().map(record).collect();
         let answers = customers.clone().enumerate().map(|(n, customer)| (id(ID, &customer.to_string()), vec![n]));
         let _held = bench.bring(&fetch, &records, answers.collect());
         for customer in customers {
             let key = Key { scope: Arc::clone(fetch.scope()), id: id(ID, &customer.to_string()) };
-            let answer = bench.cache.get(&key).expect("there is room");
-            bench.cache.was_read(&key, &answer, at);
+            let answer = bench.cache.get(&key.scope, &key.id).expect("there is room");
+            bench.cache.was_read(&key.scope, &key.id, &answer, at);
         }
         Arc::clone(fetch.scope())
     };
@@ -264,8 +271,8 @@ async fn a_key_is_found_as_soon_as_it_is_due_whenever_it_was_last_looked_for() {
     let bench = Bench::new(1 << 20);
     bench.store(0, &[bench.record(0, "1", &[], "one")], vec![(id(ID, "1"), vec![0])]);
     let key = Key { scope: Arc::clone(&bench.scope), id: id(ID, "1") };
-    let answer = bench.cache.get(&key).expect("it is stored");
-    bench.cache.was_read(&key, &answer, bench.start);
+    let answer = bench.cache.get(&key.scope, &key.id).expect("it is stored");
+    bench.cache.was_read(&key.scope, &key.id, &answer, bench.start);
     let due = answer.due_at(bench.cache.policy());
     assert!(bench.cache.next_expiring(due - Duration::from_millis(1), |_| true).is_none());
     assert_eq!(bench.cache.next_expiring(due, |_| true).as_ref(), Some(&bench.scope));
@@ -279,8 +286,8 @@ async fn a_note_that_is_forgotten_leaves_the_others() {
     let keys: Vec<_> =
         (0..3).map(|n: u8| Key { scope: Arc::clone(&bench.scope), id: id(ID, &n.to_string()) }).collect();
     for key in &keys {
-        let answer = bench.cache.get(key).expect("it is stored");
-        bench.cache.was_read(key, &answer, bench.start);
+        let answer = bench.cache.get(&key.scope, &key.id).expect("it is stored");
+        bench.cache.was_read(&key.scope, &key.id, &answer, bench.start);
     }
     let due = bench.start + Duration::from_secs(590);
     bench.cache.forget_noted(&keys[..1]);

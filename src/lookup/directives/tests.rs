@@ -6,7 +6,10 @@ use http::HeaderValue;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{key::Scope, record::Record};
+use crate::{
+    key::Scope,
+    record::{Parts, Record},
+};
 
 fn read(lines: &[(&'static str, &str)]) -> Directives {
     let mut headers = HeaderMap::new();
@@ -107,8 +110,8 @@ fn policy() -> Policy {
 fn judged(line: &str, found: bool, age: u64) -> Use {
     let fetched_at = crate::clock::now();
     let scope = Arc::new(Scope::new(0, vec![], "{}", ""));
-    let record = Record { json: (*b"{}").into(), scope, ids: [].into(), carried: 0, identity: None, fetched_at };
-    let records = if found { vec![Arc::new(record)] } else { vec![] };
+    let record = Record::new(Parts { json: b"{}", scope, ids: &[], carried: 0, identity: None, fetched_at });
+    let records = if found { vec![record] } else { vec![] };
     let answer = Answer::new(records, fetched_at, 0);
     let directives = if line.is_empty() { CacheDirectives::default() } else { cache_control(line) };
     directives.judge(&answer, &policy(), fetched_at + secs(age))

@@ -81,7 +81,7 @@ impl Bench {
     }
 
     fn is_forgotten(&self) -> bool {
-        self.cache.get(&self.key).is_none()
+        self.cache.get(&self.key.scope, &self.key.id).is_none()
     }
 
     /// The outcomes counted so far.
