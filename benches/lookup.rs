@@ -28,6 +28,7 @@ use audience_gateway::{
         wire::{self, Meaning},
     },
 };
+use bytes::{Buf, Bytes};
 use criterion::{BenchmarkId, Criterion, Throughput};
 use http::{HeaderName, HeaderValue, StatusCode};
 
@@ -38,7 +39,7 @@ const BATCH: usize = 100;
 /// Keys in one lookup.
 const SIZES: [usize; 4] = [1, 10, 50, 100];
 /// The envelope of the last success, as the dispatcher hands it out.
-const HEAD: &[u8] = br#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":["#;
+const HEAD: Bytes = Bytes::from_static(br#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":["#);
 
 /// A part of the way: from a lookup to something to be measured, such as a length.
 type Part = fn(&Full, &Lookup) -> usize;
@@ -47,10 +48,10 @@ type Part = fn(&Full, &Lookup) -> usize;
 const PARTS: [(&str, Part); 4] = [
     ("decode", |full, lookup| full.decode(&lookup.body).len()),
     ("cache", |full, lookup| full.read(lookup.keys.iter()).len()),
-    ("encode", |_, lookup| encode(HEAD, lookup.answers.iter(), None).body.len()),
+    ("encode", |_, lookup| encode(HEAD, lookup.answers.iter(), None).body.remaining()),
     ("lookup", |full, lookup| {
         let answers = full.read(full.decode(&lookup.body).iter());
-        encode(HEAD, answers.iter(), None).body.len()
+        encode(HEAD, answers.iter(), None).body.remaining()
     }),
 ];
 
@@ -99,7 +100,7 @@ impl Full {
         };
         let records: Vec<Record> = records.into_iter().map(record).collect();
         let said = Said {
-            envelope: bytes::Bytes::new(),
+            envelope: Bytes::new(),
             records: &records,
             answers: ask.ids.into_iter().zip(of).map(|(id, records)| Of { id, records, keep: true }).collect(),
         };

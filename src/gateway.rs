@@ -5,13 +5,14 @@
 //!                                                             └▶ passthrough ────────────────────────────▶ upstream
 //! ```
 
+mod body;
 mod reload;
 
 use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use http_body_util::{Either, Full};
+use http_body_util::Full;
 use hyper::body::Body;
 use tokio::{sync::oneshot, task::JoinSet};
 use tower::{BoxError, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, service_fn};
@@ -26,7 +27,7 @@ use crate::{
     dispatch::{self, Client, Fleet, Recruit, Worker},
     error::Refusal,
     key_log::KeyLog,
-    lookup::Lookup,
+    lookup::{Lookup, chunk::Chunk},
     metrics::{Metrics, RouteMetrics},
     passthrough::{self, Passthrough},
     request::{Limits, budget::Budget},
@@ -37,10 +38,7 @@ use crate::{
     warmup::{self, Warmup},
 };
 
-pub use self::reload::Reload;
-
-/// A response on its way to a caller: in one piece, or streamed.
-pub type ResponseBody = Either<Full<Bytes>, passthrough::Body>;
+pub use self::{body::ResponseBody, reload::Reload};
 
 /// Connections to the admin listener: a scraper, a probe and a few people.
 const ADMIN_CONNECTIONS: usize = 64;
@@ -274,11 +272,13 @@ impl Edge {
         let admitted = self.admit(&mut request);
         let response = match (admitted, route) {
             // Before anything of it is read or said: to a stranger every path is the same.
-            (Err(refusal), _) => whole(refusal.response()),
+            (Err(refusal), _) => refused(&refusal),
             (Ok(client), Route::Lookup(position)) => whole(self.lookups[position].0.handle(request, client).await),
-            (Ok(_), Route::MethodNotAllowed(_)) => whole(Refusal::MethodNotAllowed.response()),
-            (Ok(_), Route::Unsafe(reason)) => whole(Refusal::UnsafePath(reason).response()),
-            (Ok(_), Route::Passthrough(path)) => self.passthrough.handle(request, path).await.map(Either::Right),
+            (Ok(_), Route::MethodNotAllowed(_)) => refused(&Refusal::MethodNotAllowed),
+            (Ok(_), Route::Unsafe(reason)) => refused(&Refusal::UnsafePath(reason)),
+            (Ok(_), Route::Passthrough(path)) => {
+                self.passthrough.handle(request, path).await.map(ResponseBody::Streamed)
+            }
         };
         metrics.answered(response.status(), took(began));
         response
@@ -298,8 +298,12 @@ fn took(began: clock::Instant) -> Duration {
     clock::now().saturating_duration_since(began)
 }
 
-fn whole(response: Response<Bytes>) -> Response<ResponseBody> {
-    response.map(|body| Either::Left(Full::new(body)))
+fn whole(response: Response<Chunk>) -> Response<ResponseBody> {
+    response.map(ResponseBody::from)
+}
+
+fn refused(refusal: &Refusal) -> Response<ResponseBody> {
+    whole(refusal.response().map(Chunk::from))
 }
 
 /// The one tower stack in front of everything.
@@ -324,5 +328,5 @@ fn stack(
 }
 
 fn or_overloaded(answered: Result<Response<ResponseBody>, BoxError>) -> Result<Response<ResponseBody>, BoxError> {
-    Ok(answered.unwrap_or_else(|_overloaded| whole(Refusal::Overloaded.response())))
+    Ok(answered.unwrap_or_else(|_overloaded| refused(&Refusal::Overloaded)))
 }

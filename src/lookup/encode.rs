@@ -1,10 +1,11 @@
 //! A lookup's answer: the upstream's envelope around the records of every key, each customer once.
 //!
 //! Invariants:
-//! 1. A record's bytes are copied, never read: nothing is reordered, renumbered or escaped anew.
+//! 1. A record's bytes are never read: nothing is reordered, renumbered or escaped anew.
 //! 2. Records stand in the order in which the answers mention them first. Where two versions of one customer meet, because
 //!    one was fetched between two reads of the cache, the newer stands where the older was mentioned first.
-//! 3. The body's size is known before its first byte is written: one allocation, however many keys.
+//! 3. The body's size is known before its first byte is written. A short one is copied into one allocation; a longer one
+//!    [refers](super::chunk) to the records.
 
 use std::{
     collections::HashMap,
@@ -12,16 +13,22 @@ use std::{
     hash::{Hash, Hasher},
 };
 
+use bytes::{Buf, Bytes};
+
+use super::chunk::{Chunk, Records};
 use crate::{
     cache::Answer,
     clock::Instant,
-    key::{Id, Value},
+    key::{Id, Value, ValueRef},
     record::Record,
     shape::Shape,
 };
 
 /// Up to so many customers are searched one by one; hashing each costs more.
-const SEARCHED: usize = 32;
+const SEARCHED: usize = 128;
+
+/// Up to so many bytes are copied. Copying costs less than a write with several parts: one record and its envelope.
+const COPIED: usize = 4 << 10;
 
 /// Keys that are not answered yet.
 #[derive(Clone, Copy, Debug)]
@@ -35,22 +42,22 @@ pub struct Pending<'a> {
 /// A lookup's answer.
 pub struct Encoded {
     /// The whole body.
-    pub body: Vec<u8>,
+    pub body: Chunk,
     /// When the oldest record in it was fetched, or the oldest word that there is none: what `Age` counts from.
     pub oldest: Option<Instant>,
 }
 
 impl fmt::Debug for Encoded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Encoded({} bytes)", self.body.len())
+        write!(f, "Encoded({} bytes)", self.body.remaining())
     }
 }
 
 /// Puts answers into an envelope. `head` is the envelope up to `"data":[`; all answers are of one scope.
 #[must_use]
-pub fn encode<'a>(head: &[u8], answers: impl Iterator<Item = &'a Answer>, pending: Option<Pending<'_>>) -> Encoded {
+pub fn encode<'a>(head: Bytes, answers: impl Iterator<Item = &'a Answer>, pending: Option<Pending<'_>>) -> Encoded {
     let mut oldest = None;
-    let mut customers = Customers::default();
+    let mut customers = Customers::with_capacity(answers.size_hint().1.unwrap_or_default());
     for answer in answers {
         if answer.records().is_empty() {
             oldest = earlier(oldest, answer.fetched_at());
@@ -58,22 +65,26 @@ pub fn encode<'a>(head: &[u8], answers: impl Iterator<Item = &'a Answer>, pendin
         answer.records().iter().for_each(|record| customers.add(record));
     }
     let records = customers.records;
-    let pending = pending.filter(|pending| !pending.ids.is_empty()).map(Pending::json).unwrap_or_default();
-    let commas = records.len().saturating_sub(1);
-    let json: usize = records.iter().map(|record| record.json().len()).sum();
-    let mut body = Vec::with_capacity(head.len() + json + commas + "]".len() + pending.len() + "}".len());
-    body.extend_from_slice(head);
-    for (position, record) in records.into_iter().enumerate() {
-        if position > 0 {
-            body.push(b',');
-        }
-        body.extend_from_slice(record.json());
+    for record in &records {
         oldest = earlier(oldest, record.fetched_at());
     }
-    body.push(b']');
-    body.extend_from_slice(pending.as_bytes());
-    body.push(b'}');
-    Encoded { body, oldest }
+    let tail = match pending.filter(|pending| !pending.ids.is_empty()) {
+        Some(pending) => format!("]{}}}", pending.json()).into(),
+        None => Bytes::from_static(b"]}"),
+    };
+    let json: usize = records.iter().map(|record| record.next_member().len()).sum();
+    let length = head.len() + json + tail.len();
+    if length > COPIED {
+        let records = records.into_iter().cloned().collect();
+        return Encoded { body: Chunk::Records(Records::new(head, records, tail)), oldest };
+    }
+    let mut body = Vec::with_capacity(length);
+    body.extend_from_slice(&head);
+    for (position, record) in records.into_iter().enumerate() {
+        body.extend_from_slice(if position > 0 { record.next_member() } else { record.json() });
+    }
+    body.extend_from_slice(&tail);
+    Encoded { body: Chunk::Bytes(body.into()), oldest }
 }
 
 fn earlier(oldest: Option<Instant>, fetched_at: Instant) -> Option<Instant> {
@@ -112,29 +123,57 @@ fn quoted(text: &str) -> String {
 }
 
 /// The customers met so far, in the order of their first mention.
-#[derive(Default)]
 struct Customers<'a> {
     records: Vec<&'a Record>,
+    /// A number of each that all versions of a customer share, and few others.
+    marks: Vec<u64>,
     /// Where each customer stands; filled once there are more than [`SEARCHED`].
     places: HashMap<Customer<'a>, usize>,
 }
 
 impl<'a> Customers<'a> {
+    fn with_capacity(records: usize) -> Self {
+        let (records, marks) = (Vec::with_capacity(records), Vec::with_capacity(records.min(SEARCHED)));
+        Self { records, marks, places: HashMap::new() }
+    }
+
     fn add(&mut self, record: &'a Record) {
-        let next = self.records.len();
-        let place = if next < SEARCHED {
-            self.records.iter().position(|known| known.same_customer(record)).unwrap_or(next)
-        } else {
-            if self.places.is_empty() {
-                self.places.extend(self.records.iter().enumerate().map(|(place, &known)| (Customer(known), place)));
-            }
-            *self.places.entry(Customer(record)).or_insert(next)
-        };
-        match self.records.get_mut(place) {
-            None => self.records.push(record),
-            Some(known) if known.fetched_at() < record.fetched_at() => *known = record,
+        match self.place(record) {
+            Some(place) if self.records[place].fetched_at() < record.fetched_at() => self.records[place] = record,
             Some(_) => {}
+            None => self.records.push(record),
         }
+    }
+
+    /// Where its customer stands, if it was met before.
+    fn place(&mut self, record: &'a Record) -> Option<usize> {
+        let next = self.records.len();
+        if next < SEARCHED {
+            let mark = mark(record);
+            let mut alike = self.marks.iter().enumerate().filter(|(_, known)| **known == mark);
+            let place = alike.find(|(place, _)| self.records[*place].same_customer(record)).map(|(place, _)| place);
+            if place.is_none() {
+                self.marks.push(mark);
+            }
+            return place;
+        }
+        if self.places.is_empty() {
+            self.places.extend(self.records.iter().enumerate().map(|(place, &known)| (Customer(known), place)));
+        }
+        let place = *self.places.entry(Customer(record)).or_insert(next);
+        (place < next).then_some(place)
+    }
+}
+
+/// See [`Customers::marks`].
+fn mark(record: &Record) -> u64 {
+    match record.identity().map(|identity| identity.value) {
+        Some(ValueRef::Int(number)) => number as u64,
+        // FNV-1a.
+        Some(ValueRef::Text(text)) => text
+            .iter()
+            .fold(0xcbf2_9ce4_8422_2325, |mark, byte| (mark ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)),
+        None => record.address() as u64,
     }
 }
 
@@ -171,7 +210,7 @@ mod tests {
         record::Parts,
     };
 
-    const HEAD: &[u8] = br#"{"code":"200","data":["#;
+    const HEAD: Bytes = Bytes::from_static(br#"{"code":"200","data":["#);
 
     struct Bench {
         scope: Arc<Scope>,
@@ -201,9 +240,13 @@ mod tests {
         }
     }
 
+    fn text(encoded: Encoded) -> String {
+        let mut body = encoded.body;
+        String::from_utf8(body.copy_to_bytes(body.remaining()).into()).expect("text")
+    }
+
     fn data(answers: &[Answer]) -> String {
-        let body = encode(HEAD, answers.iter(), None).body;
-        let text = std::str::from_utf8(&body).expect("text");
+        let text = text(encode(HEAD, answers.iter(), None));
         let inside = text.strip_prefix(r#"{"code":"200","data":["#).and_then(|rest| rest.strip_suffix("]}"));
         inside.expect("an envelope").to_owned()
     }
@@ -259,13 +302,11 @@ mod tests {
     #[test]
     fn what_is_pending_is_named_by_its_lists() {
         let shape = Shape::audience_detail();
-        let text = |kind, text: &str| Id { kind: Kind(kind), value: Value::Text(text.into()) };
+        let id = |kind, text: &str| Id { kind: Kind(kind), value: Value::Text(text.into()) };
         let int = |number| Id { kind: Kind(0), value: Value::Int(number) };
-        let ids = [int(9_007_199_254_740_993), int(-1), text(2, "1\"3"), text(2, "电")];
-        let pending = |ids| {
-            let encoded = encode(b"{\"data\":[", [].iter(), Some(Pending { shape: &shape, ids }));
-            String::from_utf8(encoded.body).expect("text")
-        };
+        let ids = [int(9_007_199_254_740_993), int(-1), id(2, "1\"3"), id(2, "电")];
+        let pending =
+            |ids| text(encode(Bytes::from_static(b"{\"data\":["), [].iter(), Some(Pending { shape: &shape, ids })));
         let both = r#"{"data":[],"pending":{"audienceUserIdList":[9007199254740993,-1],"phoneList":["1\"3","电"]}}"#;
         assert_eq!(pending(&ids), both);
         assert_eq!(pending(&ids[2..]), r#"{"data":[],"pending":{"phoneList":["1\"3","电"]}}"#);

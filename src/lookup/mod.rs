@@ -7,6 +7,7 @@
 //! Invariants: a lookup whose keys are all cached touches no channel, no queue and no other task; a lookup that is
 //! dropped takes only its own place in the queue along; bad input is refused before anything of it goes upstream.
 
+pub mod chunk;
 pub mod directives;
 pub mod encode;
 mod inquiry;
@@ -14,7 +15,7 @@ mod tally;
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use http::{
     HeaderName, HeaderValue, Request, Response, StatusCode,
     header::{AGE, CONTENT_TYPE},
@@ -23,6 +24,7 @@ use hyper::body::Body;
 use tower::BoxError;
 
 use self::{
+    chunk::Chunk,
     directives::Directives,
     encode::Pending,
     inquiry::{Asked, Inquiry},
@@ -108,18 +110,18 @@ impl From<Refusal> for Unanswered {
 
 impl Lookup {
     /// Answers one request, on behalf of `client`.
-    pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Bytes>
+    pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Chunk>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
         match self.answer(request, client).await {
             Ok(response) => response,
-            Err(Unanswered::Refusal(refusal)) => refusal.response(),
-            Err(Unanswered::PassedOn(refusal)) => passed_on(&refusal),
+            Err(Unanswered::Refusal(refusal)) => refusal.response().map(Chunk::from),
+            Err(Unanswered::PassedOn(refusal)) => passed_on(&refusal).map(Chunk::from),
         }
     }
 
-    async fn answer<B>(&self, request: Request<B>, client: Client) -> Result<Response<Bytes>, Unanswered>
+    async fn answer<B>(&self, request: Request<B>, client: Client) -> Result<Response<Chunk>, Unanswered>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
@@ -237,19 +239,20 @@ impl Lookup {
         self.dispatch.refresh(*now, scope, stale);
     }
 
-    fn respond(&self, inquiry: &Inquiry) -> Result<Response<Bytes>, Refusal> {
+    fn respond(&self, inquiry: &Inquiry) -> Result<Response<Chunk>, Refusal> {
         let Inquiry { ids, asked, tally, .. } = inquiry;
         let open = ids.iter().zip(asked).filter(|(_, asked)| asked.answer.is_none());
         let open: Vec<Id> = open.map(|(id, _)| id.clone()).collect();
         let is_partial = !open.is_empty();
         let pending = is_partial.then_some(Pending { shape: &self.shape, ids: &open });
         let answers = asked.iter().filter_map(|asked| asked.answer.as_ref());
-        let encoded = encode::encode(&self.cache.envelope(self.position), answers, pending);
-        let body = if encoded.body.len() > UNCOUNTED {
-            self.limits.budget.count(encoded.body).map_err(|NoRoom| Refusal::Overloaded)?
-        } else {
-            encoded.body.into()
-        };
+        let encoded = encode::encode(self.cache.envelope(self.position), answers, pending);
+        let mut body = encoded.body;
+        if body.remaining() > UNCOUNTED {
+            let mut share = self.limits.budget.share();
+            share.grow(body.remaining()).map_err(|NoRoom| Refusal::Overloaded)?;
+            body = body.counted(share);
+        }
         let mut response = Response::new(body);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);

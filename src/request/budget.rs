@@ -42,6 +42,18 @@ pub struct Kept {
     share: Share,
 }
 
+/// Bytes with the part of the budget that they take.
+struct Counted {
+    bytes: Bytes,
+    _share: Share,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl fmt::Debug for Kept {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Kept({} bytes)", self.bytes.len())
@@ -72,16 +84,6 @@ impl Budget {
     pub fn keep(&self) -> Kept {
         Kept { bytes: Vec::new(), share: self.share() }
     }
-
-    /// These bytes, counted for as long as anybody has them.
-    ///
-    /// # Errors
-    /// When there is no room for them.
-    pub fn count(&self, bytes: Vec<u8>) -> Result<Bytes, NoRoom> {
-        let mut share = self.share();
-        share.grow(bytes.len())?;
-        Ok(Kept { bytes, share }.into())
-    }
 }
 
 impl Share {
@@ -95,6 +97,12 @@ impl Share {
         held.fetch_update(Relaxed, Relaxed, room).or(Err(NoRoom))?;
         self.bytes += bytes;
         Ok(())
+    }
+
+    /// These bytes, which hold it for as long as anybody has them.
+    #[must_use]
+    pub fn with(self, bytes: Bytes) -> Bytes {
+        Bytes::from_owner(Counted { bytes, _share: self })
     }
 
     /// Gives all of it back.
@@ -160,8 +168,13 @@ mod tests {
         assert_eq!((&*part, budget.held()), (&b"34"[..], 10));
         drop(part);
         assert_eq!(budget.held(), 0);
-        assert_eq!(budget.count(vec![0; 11]), Err(NoRoom));
-        assert_eq!(budget.count(vec![0; 10]).map(|_| budget.held()), Ok(10));
+        let mut share = budget.share();
+        assert_eq!(share.grow(11), Err(NoRoom));
+        assert_eq!(share.grow(10), Ok(()));
+        let bytes = share.with(Bytes::from_static(b"x"));
+        assert_eq!((&*bytes, budget.held()), (&b"x"[..], 10));
+        drop(bytes);
+        assert_eq!(budget.held(), 0);
         assert_eq!(budget.held(), 0);
     }
 

@@ -157,7 +157,7 @@ async fn what_the_upstream_answers_is_not_printed() {
         printed((Taken::Held(answer()), Taken::Outdated(answer()))),
         printed(Of { id: ids().remove(0), records: vec![], keep: true }),
         printed(Forgotten { keys: 2, records: 1, held: keys(), meant: keys() }),
-        printed(encode::encode(b"{\"data\":[", [answer()].iter(), None)),
+        printed(encode::encode(Bytes::from_static(b"{\"data\":["), [answer()].iter(), None)),
     ];
     for row in rows {
         assert!(!TRACES.iter().any(|trace| row.contains(trace)), "{row}");

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Up to so many members a list is searched from its start: comparing is cheaper than hashing until about here.
-const SEARCHED: usize = 32;
+const SEARCHED: usize = 64;
 
 /// The keys of one body, as its lists are read.
 pub(in crate::request) struct Keys {
