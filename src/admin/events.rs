@@ -58,7 +58,7 @@ impl Admin {
     {
         body::check_headers(headers)?;
         let limits = Limits { max: self.limits.max.min(MAX_EVENT), ..self.limits.clone() };
-        let body = body::read(body, headers, &limits).await?;
+        let (body, _waited) = body::read(body, headers, &limits).await?;
         if depth::is_too_deep(&body) {
             return Err(Refusal::InvalidRequest(depth::TOO_DEEP.into()));
         }

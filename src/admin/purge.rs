@@ -44,7 +44,7 @@ impl Admin {
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
         body::check_headers(headers)?;
-        let body = body::read(body, headers, &self.limits).await?;
+        let (body, _waited) = body::read(body, headers, &self.limits).await?;
         let paths: Vec<(&Shape, usize)> = self.paths.iter().map(|path| (&*path.shape, path.max_keys)).collect();
         let purge = purge::decode(&paths, &body)?;
         let now = clock::now();

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     cache::Answer,
-    clock::Instant,
+    clock::{self, Instant},
     dispatch::Client,
     key::{Id, Key, Kind, Scope},
 };
@@ -76,6 +76,11 @@ impl Inquiry {
         if !stale.is_empty() {
             lookup.dispatch.refresh(*now, scope, stale);
         }
+    }
+
+    /// When it is answered: at once, unless something had to be fetched.
+    pub(super) fn answered_at(&self) -> Instant {
+        if self.tally.has_waited() { clock::now() } else { self.now }
     }
 
     /// The positions of the keys that have to be fetched, if the log wants to hear of them.

@@ -32,7 +32,7 @@ use self::{
 };
 use crate::{
     cache::Cache,
-    clock,
+    clock::{self, Instant},
     dispatch::{self, Client, Failure, Outcome, Refused, Wanted},
     error::{JSON, Refusal},
     key::{Id, Key},
@@ -109,26 +109,31 @@ impl From<Refusal> for Unanswered {
 }
 
 impl Lookup {
-    /// Answers one request, on behalf of `client`.
-    pub async fn handle<B>(&self, request: Request<B>, client: Client) -> Response<Chunk>
+    /// Answers one request on behalf of a client, which came at that moment.
+    pub async fn handle<B>(&self, request: Request<B>, from: (Client, Instant)) -> Response<Chunk>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
-        match self.answer(request, client).await {
+        match self.answer(request, from).await {
             Ok(response) => response,
             Err(Unanswered::Refusal(refusal)) => refusal.response().map(Chunk::from),
             Err(Unanswered::PassedOn(refusal)) => passed_on(&refusal).map(Chunk::from),
         }
     }
 
-    async fn answer<B>(&self, request: Request<B>, client: Client) -> Result<Response<Chunk>, Unanswered>
+    async fn answer<B>(
+        &self,
+        request: Request<B>,
+        (client, came): (Client, Instant),
+    ) -> Result<Response<Chunk>, Unanswered>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
         let (parts, body) = request.into_parts();
         body::check_headers(&parts.headers)?;
-        let body = body::read(body, &parts.headers, &self.limits).await?;
-        let credential = self.credentials.identify(&parts.headers, clock::now());
+        let (body, waited) = body::read(body, &parts.headers, &self.limits).await?;
+        let now = if waited { clock::now() } else { came };
+        let credential = self.credentials.identify(&parts.headers, now);
         let max_keys = self.config.max_keys_per_request;
         let Decoded { scope, ids } = wire::decode(&self.shape, self.position, credential, max_keys, &body)?;
         // However long the answer takes, this is not needed any more.
@@ -137,7 +142,7 @@ impl Lookup {
             asked: Vec::with_capacity(ids.len()),
             tally: Tally::new(self.shape.lists.len()),
             directives: Directives::read(&parts.headers),
-            now: clock::now(),
+            now,
             scope,
             ids,
             client,
@@ -145,7 +150,8 @@ impl Lookup {
         inquiry.look(self);
         let answered = if inquiry.tally.to_fetch() > 0 {
             let missed = inquiry.missed(self);
-            let answered = self.fetch(&mut inquiry).await;
+            // By itself: what is nearly always a hit needs no room for it.
+            let answered = Box::pin(self.fetch(&mut inquiry)).await;
             inquiry.tell(self, &missed, &answered);
             answered
         } else {
@@ -258,7 +264,7 @@ impl Lookup {
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(CACHE_STATUS, tally.cache_status());
         if let Some(oldest) = encoded.oldest {
-            headers.insert(AGE, HeaderValue::from(clock::now().saturating_duration_since(oldest).as_secs()));
+            headers.insert(AGE, HeaderValue::from(inquiry.answered_at().saturating_duration_since(oldest).as_secs()));
         }
         if is_partial {
             headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("partial-results"));

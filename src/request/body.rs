@@ -3,7 +3,7 @@
 //! The usual body comes in one piece, which is a part of what its connection has read: that is not counted. Whoever sends
 //! it in several has it kept here, and for that there is one [`Budget`] for all.
 
-use std::{pin::pin, time::Duration};
+use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -42,8 +42,8 @@ pub fn check_headers(headers: &HeaderMap) -> Result<(), Refusal> {
     if is_json && is_plain { Ok(()) } else { Err(Refusal::UnsupportedMediaType) }
 }
 
-/// Reads the whole body.
-pub async fn read<B>(body: B, headers: &HeaderMap, limits: &Limits) -> Result<Bytes, Refusal>
+/// Reads the whole body; and whether it had to be waited for.
+pub async fn read<B>(body: B, headers: &HeaderMap, limits: &Limits) -> Result<(Bytes, bool), Refusal>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>>,
 {
@@ -51,8 +51,13 @@ where
     if declared.is_some_and(|length| length > limits.max) {
         return Err(Refusal::BodyTooLarge(limits.max));
     }
-    match tokio::time::timeout(limits.timeout, collect(body, limits)).await {
-        Ok(read) => read,
+    let mut reading = pin!(collect(body, limits));
+    // The usual body is there already, and needs no timer.
+    if let Poll::Ready(read) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
+        return read.map(|body| (body, false));
+    }
+    match tokio::time::timeout(limits.timeout, reading).await {
+        Ok(read) => read.map(|body| (body, true)),
         Err(_elapsed) => Err(Refusal::RequestTimeout),
     }
 }
