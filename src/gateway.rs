@@ -27,7 +27,7 @@ use crate::{
     dispatch::{self, Client, Fleet, Recruit, Worker},
     error::Refusal,
     key_log::KeyLog,
-    lookup::{Lookup, chunk::Chunk},
+    lookup::{Lookup, chunk::Chunk, compression::Compression},
     metrics::{Metrics, RouteMetrics},
     passthrough::{self, Passthrough},
     request::{Limits, budget::Budget},
@@ -87,6 +87,7 @@ impl Gateway {
             timeout: config.server.limits.header_timeout,
             budget: budget.clone(),
         };
+        let compression = Arc::new(Compression::new(&config.server.compression, budget.clone()));
         let key_log = KeyLog::new(config.log.key_hash_secret.as_ref());
         for (position, built) in (0..=u8::MAX).zip(&config.lookups) {
             let path = &built.shape.path;
@@ -107,6 +108,7 @@ impl Gateway {
                 shape,
                 config: built.lookup.clone(),
                 limits: limits.clone(),
+                compression: Arc::clone(&compression),
                 credentials: Arc::clone(client.credentials()),
                 cache: Arc::clone(&cache),
                 dispatch: fleet,

@@ -71,6 +71,8 @@ pub struct Server {
     pub max_body: usize,
     /// Bytes of all bodies together that it keeps in memory.
     pub max_buffered: usize,
+    /// Which answers are compressed for callers who accept that, and how.
+    pub compression: lookup::compression::Config,
     /// How long what is under way may take to finish after a stop was asked for.
     pub shutdown_grace: Duration,
     /// The limits of each listener.

@@ -46,6 +46,9 @@ impl Config {
         text.key("max_connections", whole(self.server.limits.max_connections));
         text.key("max_body", format_size(bytes(self.server.max_body)));
         text.key("max_buffered", format_size(bytes(self.server.max_buffered)));
+        let codings = self.server.compression.codings.iter();
+        text.key("compression", codings.map(|coding| coding.as_str()).collect::<Vec<_>>());
+        text.key("compression_min_size", format_size(bytes(self.server.compression.min_size)));
         text.key("header_timeout", format_duration(self.server.limits.header_timeout));
         text.key("idle_timeout", format_duration(self.server.limits.idle_timeout));
         text.key("min_rate", format_size(self.server.limits.min_rate));

@@ -10,12 +10,13 @@ use super::{
     Config, Lookup, Server, clients, credentials, invalidate, limits, log, lookups,
     reader::Section,
     tls, url,
-    value::{address, count, duration, flag, share, size, string},
+    value::{Given, Read, address, choice, count, duration, flag, share, size, string},
     warmup,
 };
 use crate::{
     cache::{self, entry::Policy},
     dispatch::Share,
+    lookup::compression::{self, Coding},
     passthrough, server,
     upstream::{self, credentials::Mode},
 };
@@ -43,6 +44,10 @@ const CAPACITY: RangeInclusive<u64> = 0..=LARGEST;
 const MIB: usize = 1 << 20;
 /// Bytes per second that a caller moves at least: Kestrel's number. The slowest of modems manages five times that.
 const MIN_RATE: u64 = 240;
+
+/// Bytes of the smallest answer that is compressed. Up to here it fits what a connection may send before it hears from its
+/// peer (ten packets, RFC 6928), and the slowest coding takes as long as a wire of 1 Gbit/s would for what it saves.
+const MIN_COMPRESSED: usize = 16 << 10;
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -88,6 +93,10 @@ fn listeners(section: &mut Section<'_>) -> Server {
         admin_listen,
         max_body: section.take("max_body", MIB, size(BODY)),
         max_buffered: section.take("max_buffered", 256 * MIB, size(BODY)),
+        compression: compression::Config {
+            codings: section.list("compression", &Coding::ALL.map(Coding::as_str), coding),
+            min_size: section.take("compression_min_size", MIN_COMPRESSED, size(CAPACITY)),
+        },
         shutdown_grace: section.take("shutdown_grace", seconds(25), duration(WAIT)),
         limits: server::Config {
             max_connections: section.take("max_connections", 10_000, count(AT_LEAST_ONE)),
@@ -111,6 +120,10 @@ fn upstream(section: &mut Section<'_>) -> upstream::Config {
         danger_accept_invalid_certs: section.take("danger_accept_invalid_certs", false, flag),
         credentials: section.section("credentials", credentials::credentials),
     }
+}
+
+fn coding(given: Given<'_>) -> Read<Coding> {
+    choice(&Coding::ALL.map(|coding| (coding.as_str(), coding)))(given)
 }
 
 /// The cache, and which part of idle slots may refresh what is in it.

@@ -2,12 +2,13 @@
 //!
 //! decode to an ordered list of keys ([`request`](crate::request)) → one `now`, one cache read per key, judged by what
 //! the caller asked for ([`directives`]) → the misses go to the dispatcher as one ticket → answers and misses are put
-//! together in the order asked ([`encode`]).
+//! together in the order asked ([`encode`]) → a large answer is compressed for a caller that accepts it ([`compression`]).
 //!
 //! Invariants: a lookup whose keys are all cached touches no channel, no queue and no other task; a lookup that is
 //! dropped takes only its own place in the queue along; bad input is refused before anything of it goes upstream.
 
 pub mod chunk;
+pub mod compression;
 pub mod directives;
 pub mod encode;
 mod inquiry;
@@ -25,6 +26,7 @@ use tower::BoxError;
 
 use self::{
     chunk::Chunk,
+    compression::Compression,
     directives::Directives,
     encode::Pending,
     inquiry::{Asked, Inquiry},
@@ -75,6 +77,8 @@ pub struct Lookup {
     pub config: Config,
     /// The limits of a request body, and what it shares with larger answers.
     pub limits: Limits,
+    /// What becomes of larger answers.
+    pub compression: Arc<Compression>,
     /// Who callers are.
     pub credentials: Arc<Credentials>,
     /// The answers of all lookup paths.
@@ -114,8 +118,12 @@ impl Lookup {
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
+        let accepted = self.compression.accepted(request.headers());
         match self.answer(request, from).await {
-            Ok(response) => response,
+            Ok(response) => {
+                let compressed = self.compression.compress(accepted, response).await;
+                compressed.unwrap_or_else(|refusal| refusal.response().map(Chunk::from))
+            }
             Err(Unanswered::Refusal(refusal)) => refusal.response().map(Chunk::from),
             Err(Unanswered::PassedOn(refusal)) => passed_on(&refusal).map(Chunk::from),
         }

@@ -14,6 +14,8 @@ mod authority;
 
 // A lookup's answer: bytes, order, scope, headers.
 mod lookup;
+// Large answers, compressed for callers who accept that.
+mod compression;
 // The error table: every row that a lookup can reach.
 mod refusals;
 // How deep and how much: what is too much is an answer, and not memory.

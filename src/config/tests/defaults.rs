@@ -75,6 +75,10 @@ fn every_default_is_the_contracts() {
             allow_anonymous: false,
             max_body: 1024 * 1024,
             max_buffered: 256 * 1024 * 1024,
+            compression: lookup::compression::Config {
+                codings: lookup::compression::Coding::ALL.into(),
+                min_size: 16 * 1024,
+            },
             shutdown_grace: seconds(25),
             limits: server::Config {
                 max_connections: 10_000,
@@ -152,7 +156,7 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 66, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 68, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]
@@ -200,6 +204,8 @@ fn the_resolved_text_reads_back_to_the_same_configuration() {
         [server]
         listen = "[::]:0"
         max_body = "3B"
+        compression = ["gzip"]
+        compression_min_size = "0B"
         shutdown_grace = "0s"
         [cache]
         capacity = "0B"
