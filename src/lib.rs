@@ -16,6 +16,7 @@
 //! The modules in reading order; each imports only from those above it:
 
 pub mod clock;
+pub mod codec;
 pub mod error;
 pub mod key;
 pub mod record;
