@@ -76,7 +76,10 @@ impl Full {
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
         };
-        let cache = Cache::new(&cache::Config { capacity: 512 << 20, policy }, Metrics::new().cache());
+        let cache = Cache::new(
+            &cache::Config { capacity: 512 << 20, policy, compression: cache::Compression::Off },
+            Metrics::new().cache(),
+        );
         let cache = Arc::new(cache);
         Self { shape: Shape::audience_detail(), cache }
     }

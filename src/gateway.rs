@@ -171,6 +171,7 @@ impl Gateway {
         A: Listener + 'static,
     {
         let Self { edge, admin: operators, readiness, server, client, warmup, config } = self;
+        let cache = Arc::clone(&operators.cache);
         let limits = crate::server::Config { max_connections: ADMIN_CONNECTIONS, ..config.server.limits.clone() };
         let answer = service_fn(move |request| {
             let operators = Arc::clone(&operators);
@@ -179,6 +180,8 @@ impl Gateway {
         let mut tasks = JoinSet::new();
         // The gateway's own token, if it has one, is fetched when somebody needs it.
         tasks.spawn(upstream::token::keep(client));
+        // Records are packed with what it has learned from them; over at once where none are.
+        tasks.spawn(Arc::clone(&cache).keep_learning());
         // It answers to the very end: that the gateway drains is read here.
         tasks.spawn(crate::server::serve(admin, answer, limits, std::future::pending()));
         let warming = warmup.map(|warmup| tasks.spawn(warmup.run()));

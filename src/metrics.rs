@@ -81,6 +81,9 @@ pub struct Metrics {
     warmup_keys: IntCounterVec,
     warmup_pages: IntCounterVec,
     connections_ended: IntCounterVec,
+    compressed_records: IntCounter,
+    compressed_bytes: IntCounterVec,
+    dictionaries: IntCounter,
     cache_entries: IntGauge,
     cache_bytes: IntGauge,
     queue_keys: IntGaugeVec,
@@ -148,6 +151,13 @@ impl Metrics {
                 "Connections of callers that were refused or ended, and why.",
                 &["reason"],
             ),
+            compressed_records: make.counter("cache_compressed_records_total", "Cached records that were compressed."),
+            compressed_bytes: make.counters(
+                "cache_compressed_bytes_total",
+                "Bytes of these records, before and after.",
+                &["stage"],
+            ),
+            dictionaries: make.counter("cache_dictionaries_trained_total", "Dictionaries trained for compression."),
             cache_entries: make.gauge("cache_entries", "Keys that can be answered from the cache."),
             cache_bytes: make.gauge("cache_bytes", "Bytes of records and their overhead."),
             queue_keys: make.gauges("queue_keys", "Keys in the queue.", &["class"]),
@@ -192,7 +202,14 @@ impl Metrics {
     /// The cache's handles.
     #[must_use]
     pub fn cache(&self) -> CacheMetrics {
-        CacheMetrics { evicted_for_size: self.evictions.with_label_values(&["size"]) }
+        let bytes = |stage| self.compressed_bytes.with_label_values(&[stage]);
+        CacheMetrics {
+            evicted_for_size: self.evictions.with_label_values(&["size"]),
+            packed_records: self.compressed_records.clone(),
+            bytes_before_packing: bytes("before"),
+            bytes_after_packing: bytes("after"),
+            dictionaries: self.dictionaries.clone(),
+        }
     }
 
     /// The handles of the dispatcher of one lookup path.

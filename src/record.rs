@@ -2,12 +2,13 @@
 //!
 //! A record is immutable, shared, and one allocation: what is known of it, its [ids], and its JSON lie one after the other,
 //! so that a key that leads to it leads to all of it with one step through memory. Only what the cache [marks] on it
-//! changes.
+//! changes. The JSON may be [packed]; then it is written out anew for whoever asks for it.
 
 mod ids;
 pub(crate) mod marks;
+mod packed;
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use triomphe::ThinArc;
 
@@ -15,6 +16,7 @@ pub use self::ids::Ids;
 use self::{ids::Place, marks::Marks};
 use crate::{
     clock::Instant,
+    codec::Dictionary,
     key::{Id, IdRef, Key, Scope},
 };
 
@@ -46,10 +48,12 @@ struct Head {
     marks: Marks,
     /// Where the ids end that its own fields carry.
     carried: Place,
-    /// Where the ids end. A comma stands there, and then the JSON.
+    /// Where the ids end. A comma stands there, and then the JSON; or what it was packed into.
     ids: Place,
     /// Where the id stands that names this customer.
     identity: Option<Place>,
+    /// What the JSON was packed with, if it is.
+    dictionary: Option<Arc<Dictionary>>,
 }
 
 /// Bytes of a record besides its ids and its JSON: its count, its length, [`Head`] and the comma.
@@ -70,6 +74,7 @@ impl Record {
             carried: places.get(carried).copied().unwrap_or(end),
             ids: end,
             identity: identity.map(|position| places[position]),
+            dictionary: None,
         };
         // With the comma that stands before every member but the first, so that many go out without being copied.
         text.push(b',');
@@ -79,14 +84,21 @@ impl Record {
 
     /// The JSON text of the object, untouched.
     #[must_use]
-    pub fn json(&self) -> &[u8] {
-        &self.next_member()[1..]
+    pub fn json(&self) -> Cow<'_, [u8]> {
+        match self.next_member() {
+            Some(member) => Cow::Borrowed(&member[1..]),
+            None => {
+                let mut json = Vec::with_capacity(self.json_len());
+                self.write_json(&mut json);
+                Cow::Owned(json)
+            }
+        }
     }
 
-    /// The same with a comma before it.
+    /// The same with a comma before it, if it is not packed.
     #[must_use]
-    pub fn next_member(&self) -> &[u8] {
-        &self.0.slice[self.head().ids.offset()..]
+    pub fn next_member(&self) -> Option<&[u8]> {
+        self.head().dictionary.is_none().then(|| self.held())
     }
 
     /// Whose customer it is.
@@ -166,9 +178,9 @@ impl Record {
         &self.head().marks
     }
 
-    /// Bytes of it that are no JSON.
-    pub(crate) fn overhead(&self) -> usize {
-        OVERHEAD + self.head().ids.offset()
+    /// Bytes of it, all together.
+    pub(crate) fn bytes(&self) -> usize {
+        OVERHEAD - 1 + self.0.slice.len()
     }
 
     fn head(&self) -> &Head {
@@ -178,7 +190,7 @@ impl Record {
 
 impl fmt::Debug for Record {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Record({} bytes, [values])", self.json().len())
+        write!(f, "Record({} bytes, [values])", self.json_len())
     }
 }
 
@@ -202,7 +214,7 @@ mod tests {
             fetched_at: crate::clock::now(),
         };
         let record = Record::new(parts.clone());
-        assert_eq!((record.json(), record.next_member()), (&b"{ }"[..], &b",{ }"[..]));
+        assert_eq!((&*record.json(), record.next_member()), (&b"{ }"[..], Some(&b",{ }"[..])));
         assert_eq!(record.ids().map(IdRef::to_owned).collect::<Vec<_>>(), ids);
         assert_eq!(record.identity().map(IdRef::to_owned).as_ref(), Some(&ids[1]));
         assert!(ids[..3].iter().all(|id| record.carries(id)) && !record.carries(&ids[3]));
@@ -215,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_of_a_record_fits_a_line_of_the_processors_cache_and_a_word() {
-        assert_eq!(OVERHEAD, 73);
+    fn what_is_known_of_a_record_fits_a_line_of_the_processors_cache_and_two_words() {
+        assert_eq!(OVERHEAD, 81);
     }
 }

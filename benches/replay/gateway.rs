@@ -159,7 +159,10 @@ impl Gateway {
         };
         let metrics = Metrics::new();
         let capacity = CUSTOMER_BYTES * options.capacity as u64;
-        let cache = Arc::new(Cache::new(&cache::Config { capacity, policy }, metrics.cache()));
+        let cache = Arc::new(Cache::new(
+            &cache::Config { capacity, policy, compression: cache::Compression::Off },
+            metrics.cache(),
+        ));
         let shape = Arc::new(Shape::tag_batchlist());
         let seen = Arc::new(Mutex::new(Seen {
             begin: now(),

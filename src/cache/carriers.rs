@@ -60,6 +60,17 @@ impl Carriers {
         }
     }
 
+    /// A twin of a record is held in its place.
+    pub(super) fn replace(&self, old: &Record, new: &Record) {
+        let mut table = self.lock();
+        for (position, id) in (0..=u8::MAX).zip(old.ids()) {
+            let own = |carrier: &Carrier| carrier.record.is(old) && carrier.position == position;
+            if let Some(carrier) = table.find_mut(spread(digest(old.scope(), id)), own) {
+                carrier.record = new.clone();
+            }
+        }
+    }
+
     /// Everybody who carries this key.
     pub(super) fn of(&self, key: &Key) -> Vec<Record> {
         let hash = digest(&key.scope, key.id.borrowed());

@@ -74,8 +74,11 @@ impl Fetch {
     #[must_use]
     pub fn store(&self, shape: &Shape, said: Said<'_>) -> Vec<(Id, Taken)> {
         let cache = &self.cache;
+        let packed = cache.packing.as_ref().map(|packing| said.records.iter().map(|one| packing.come(one)).collect());
+        let packed: Option<Vec<Record>> = packed;
         let _turn = cache.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Said { envelope, records, answers } = said;
+        let records = packed.as_deref().unwrap_or(records);
         cache.learn_envelope(self.scope.lookup, envelope);
         let kept = answers.iter().filter(|of| of.keep);
         let wanted: HashSet<usize> = kept.flat_map(|of| of.records.iter().copied()).collect();

@@ -67,6 +67,7 @@ impl Cache {
         self.ahead.clear();
         self.carriers.clear();
         self.residents.clear();
+        self.packing.iter().for_each(super::packing::Packing::forget);
         Forgotten { keys, records, ..Forgotten::default() }
     }
 }

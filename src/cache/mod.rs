@@ -7,7 +7,7 @@
 //!   features are not used: freshness is judged with our own `now`.
 //!
 //! What an upstream request brings is taken in through the [`Fetch`] that was opened when it started ([`versions`] says
-//! what becomes of it); [`forget`] erases; [`bars`] keeps what was erased from coming back; [`ahead`] knows what is worth
+//! what becomes of it); [`packing`] makes records smaller; [`forget`] erases; [`bars`] keeps what was erased from coming back; [`ahead`] knows what is worth
 //! to be asked again before it expires.
 //!
 //! Invariants:
@@ -27,6 +27,7 @@ pub mod entry;
 mod fetch;
 mod forget;
 mod index;
+mod packing;
 mod resident;
 mod scopes;
 mod versions;
@@ -40,13 +41,15 @@ use self::{
     bars::Bars,
     carriers::Carriers,
     index::Index,
-    resident::{Resident, Residents},
+    packing::Packing,
+    resident::{Fate, Resident, Residents},
     scopes::Scopes,
 };
 pub use self::{
     entry::{Answer, Freshness, List, Policy},
     fetch::{Fetch, Of, Said, Taken},
     forget::Forgotten,
+    packing::Compression,
     scopes::Whose,
 };
 use crate::{
@@ -66,6 +69,8 @@ pub struct Config {
     pub capacity: u64,
     /// How long an answer is good, and for what.
     pub policy: Policy,
+    /// Which records are compressed.
+    pub compression: Compression,
 }
 
 /// The answers of all lookup paths, within one capacity.
@@ -81,6 +86,7 @@ pub struct Cache {
     carriers: Carriers,
     scopes: Scopes,
     ahead: Ahead,
+    packing: Option<Packing>,
     metrics: CacheMetrics,
     /// Writers take turns, so that versions of a customer are compared and replaced in one step.
     writing: Mutex<()>,
@@ -104,6 +110,7 @@ impl Cache {
             envelopes: RwLock::default(),
             bars: Bars::default(),
             carriers: Carriers::default(),
+            packing: Packing::new(config.compression, &metrics),
             metrics,
             scopes: Scopes::new(),
             writing: Mutex::new(()),
@@ -195,16 +202,28 @@ impl Cache {
 
     /// Ends a step: what has no room any more leaves.
     fn settle_residents(&self) {
-        self.residents.settle(|resident| {
-            self.metrics.evicted_for_size.inc();
-            // First barred, then gone: who misses it in the index must find the bar.
-            let bar = |key| self.bars.raise_before(resident.fetched_at(), key);
-            match resident {
-                Resident::Customer(record) => record.ids().map(|id| record.key(id)).for_each(bar),
-                Resident::List(list) => list.key().cloned().into_iter().for_each(bar),
+        self.residents.settle(|resident, fate| {
+            if fate == Fate::Stays {
+                return Some(self.warm(resident));
             }
-            self.leave(resident);
+            let twin = if fate == Fate::Goes { self.cold(&resident) } else { None };
+            if twin.is_none() {
+                self.evict(&resident);
+            }
+            twin
         });
+    }
+
+    /// There is no room for it any more.
+    fn evict(&self, resident: &Resident) {
+        self.metrics.evicted_for_size.inc();
+        // First barred, then gone: who misses it in the index must find the bar.
+        let bar = |key| self.bars.raise_before(resident.fetched_at(), key);
+        match resident {
+            Resident::Customer(record) => record.ids().map(|id| record.key(id)).for_each(bar),
+            Resident::List(list) => list.key().cloned().into_iter().for_each(bar),
+        }
+        self.leave(resident);
     }
 
     /// A resident is not to be given any more.

@@ -16,6 +16,8 @@
 //!   than a [`GROWTH`]th, or shrunk by more than a [`SHRINKAGE`]th, is it weighed again, because to moka that is a page that
 //!   was just sealed.
 //!
+//! - **Something smaller** may take the place of what goes unused, once: [packing](super::packing) knows about that.
+//!
 //! Invariants: what is on a page is accounted once, by what it weighs now, and [`Residents::bytes`] is never over the capacity
 //! once a step is [over](Residents::settle); moka is only called by who holds [`State`], never by a hit.
 
@@ -48,6 +50,9 @@ const TURNS: u64 = 16;
 /// Residents that get another round in one step, at most: a millisecond's work.
 const SPARED_AT_ONCE: usize = 4096;
 
+/// Residents in whose place something smaller stays in one step, at most: a millisecond's work.
+const REPLACED_AT_ONCE: usize = 256;
+
 /// By what part a page may grow before it is weighed again.
 const GROWTH: u64 = 64;
 
@@ -75,6 +80,17 @@ pub(super) struct Residents {
     capacity: u64,
     /// A page is full at this many bytes.
     page: u64,
+}
+
+/// What becomes of a resident whose page goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It was used, and comes onto the open page.
+    Stays,
+    /// It was not used. Something smaller may take its place.
+    Goes,
+    /// It was not used, and there is no time for that.
+    GoesAtOnce,
 }
 
 /// Residents that came at about the same time.
@@ -216,10 +232,10 @@ impl Residents {
         self.bytes.store(0, Relaxed);
     }
 
-    /// Ends a step: what has no room any more leaves.
-    pub(super) fn settle(&self, mut leave: impl FnMut(&Resident)) {
+    /// Ends a step: what has no room any more leaves, or something takes its place.
+    pub(super) fn settle(&self, mut decide: impl FnMut(Resident, Fate) -> Option<Resident>) {
         let mut state = lock(&self.state);
-        let mut to_spare = SPARED_AT_ONCE;
+        let (mut to_spare, mut to_replace) = (SPARED_AT_ONCE, REPLACED_AT_ONCE);
         loop {
             self.pages.run_pending_tasks();
             let gone = mem::take(&mut *lock(&self.gone));
@@ -234,12 +250,18 @@ impl Residents {
                     resident.marks().move_to(0);
                     // Turns are compared around their end.
                     let is_used = (resident.marks().used_in().wrapping_sub(sealed_in) as i32) > 0;
-                    if is_used && to_spare > 0 {
-                        to_spare -= 1;
+                    let fate = match is_used && to_spare > 0 {
+                        true => Fate::Stays,
+                        false if to_replace > 0 => Fate::Goes,
+                        false => Fate::GoesAtOnce,
+                    };
+                    if let Some(resident) = decide(resident, fate) {
+                        match fate {
+                            Fate::Stays => to_spare -= 1,
+                            Fate::Goes | Fate::GoesAtOnce => to_replace -= 1,
+                        }
                         let bytes = weigh(&resident);
                         self.add(&mut state, resident, bytes);
-                    } else {
-                        leave(&resident);
                     }
                 }
             }
@@ -344,7 +366,7 @@ fn weigh(resident: &Resident) -> u64 {
 }
 
 fn record_bytes(record: &Record) -> usize {
-    record.json().len() + record.overhead() + ALLOCATION + record.ids().count() * ENTRY
+    record.bytes() + ALLOCATION + record.ids().count() * ENTRY
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

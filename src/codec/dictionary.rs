@@ -19,7 +19,7 @@ thread_local! {
 }
 
 /// What names a dictionary: the first half of its SHA-256.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DictionaryId(pub [u8; 16]);
 
 /// A dictionary, ready to unpack with.
@@ -34,6 +34,12 @@ pub struct Dictionary {
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("a packed record cannot be read")]
 pub struct Corrupt;
+
+impl fmt::Debug for DictionaryId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DictionaryId(..)")
+    }
+}
 
 impl fmt::Debug for Dictionary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

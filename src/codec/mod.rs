@@ -4,7 +4,7 @@
 //! know that dictionary beforehand, so:
 //!
 //! - **Learning.** The records that come by are [sampled](sample). After [`LESSON`] of them a dictionary is trained, by
-//!   [`Codec::keep`] or whoever calls [`Codec::learn`], off the threads that serve. Until the first one is there, nothing is
+//!   [`Codec::trained_next`] or whoever calls [`Codec::learn`], off the threads that serve. Until the first one is there, nothing is
 //!   packed.
 //! - **Knowing.** Every record is packed with the newest dictionary, and nothing is sampled. The ratio of each [`WINDOW`] of
 //!   records is compared with what the dictionary achieved, in training, on records that it was not trained on.
@@ -76,6 +76,8 @@ struct State {
     /// Every dictionary that may be in use.
     alive: Vec<Weak<Dictionary>>,
     trained: u64,
+    /// How often everything was forgotten.
+    forgotten: u64,
 }
 
 /// The newest dictionary, and how well it fits.
@@ -151,19 +153,21 @@ impl Codec {
         Self { state: Mutex::new(state), due: Notify::new() }
     }
 
+    /// A record comes by, to be learned from while that is needed.
+    pub fn see(&self, record: &[u8]) {
+        let mut state = self.lock();
+        if let Some(sample) = &mut state.sample {
+            sample.see(record);
+            if sample.seen() == LESSON {
+                self.due.notify_one();
+            }
+        }
+    }
+
     /// A record packed by the newest dictionary; nothing where there is none yet, or where it would save nothing.
     #[must_use]
     pub fn pack(&self, record: &[u8]) -> Option<Packed> {
-        let encoder = {
-            let mut state = self.lock();
-            if let Some(sample) = &mut state.sample {
-                sample.see(record);
-                if sample.seen() == LESSON {
-                    self.due.notify_one();
-                }
-            }
-            state.known.as_ref().map(|known| Arc::clone(&known.encoder))?
-        };
+        let encoder = self.lock().known.as_ref().map(|known| Arc::clone(&known.encoder))?;
         let packed = encoder.pack(record);
         let mut state = self.lock();
         if let Some(known) = state.known.as_mut().filter(|known| Arc::ptr_eq(&known.encoder, &encoder)) {
@@ -177,22 +181,32 @@ impl Codec {
         packed
     }
 
-    /// Trains whenever it is time to, for ever.
-    pub async fn keep(self: Arc<Self>) {
-        loop {
+    /// Waits until it is time to train, and trains; over when there is a new dictionary.
+    pub async fn trained_next(self: Arc<Self>) {
+        let mut is_new = false;
+        while !is_new {
             self.due.notified().await;
             let codec = Arc::clone(&self);
             // Some hundred milliseconds of computing: callers have the other threads meanwhile.
-            let _trained = tokio::task::spawn_blocking(move || codec.learn()).await;
+            is_new = tokio::task::spawn_blocking(move || codec.learn()).await.unwrap_or_default();
         }
+    }
+
+    /// Forgets everything that was learned: what comes is learned from anew. What is packed can still be read.
+    pub fn forget(&self) {
+        let mut state = self.lock();
+        // Knowing => Learning
+        state.known = None;
+        state.sample = Some(Sample::default());
+        state.forgotten += 1;
     }
 
     /// Trains a dictionary if enough records have come by. Whether there is a new one.
     pub fn learn(&self) -> bool {
-        let (sample, old) = {
+        let (sample, old, forgotten) = {
             let mut state = self.lock();
             let Some(sample) = state.sample.take_if(|sample| sample.seen() >= LESSON) else { return false };
-            (sample, state.known.as_ref().map(|known| Arc::clone(&known.encoder)))
+            (sample, state.known.as_ref().map(|known| Arc::clone(&known.encoder)), state.forgotten)
         };
         let records = sample.into_records();
         let (judged, studied) = records.split_at(records.len() / HELD_BACK);
@@ -200,6 +214,9 @@ impl Codec {
         let new = train(studied).map(|dictionary| Encoder::new(Arc::new(dictionary)));
         let new = new.map(|new| (ratio(&new, judged), new)).filter(|(after, _)| *after < before);
         let mut state = self.lock();
+        if state.forgotten != forgotten {
+            return false; // It is made of what must not be known any more.
+        }
         let Some((after, encoder)) = new else {
             match &mut state.known {
                 // Learning again => Knowing: nothing better is to be had.
@@ -222,6 +239,15 @@ impl Codec {
     #[must_use]
     pub fn trained(&self) -> u64 {
         self.lock().trained
+    }
+
+    /// One that knows this dictionary already.
+    #[cfg(test)]
+    pub(crate) fn knowing(dictionary: Arc<Dictionary>) -> Self {
+        let codec = Self::new();
+        let known = Knowledge::new(Arc::new(Encoder::new(dictionary)), 0.5);
+        *codec.lock() = State { known: Some(known), ..State::default() };
+        codec
     }
 
     /// For one step, which no panic interrupts.

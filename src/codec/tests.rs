@@ -20,6 +20,12 @@ fn record(kind: u64, number: u64) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// A record comes by and is packed.
+fn come(codec: &Codec, record: &[u8]) -> Option<Packed> {
+    codec.see(record);
+    codec.pack(record)
+}
+
 fn unpacked(packed: &Packed) -> Vec<u8> {
     let mut into = b"before ".to_vec();
     packed.dictionary.unpack(&packed.bytes, MOST, &mut into).expect("it was packed here");
@@ -30,7 +36,7 @@ fn unpacked(packed: &Packed) -> Vec<u8> {
 /// Lets records of a kind come by until a dictionary is trained, and gives how many it took.
 fn teach(codec: &Codec, kind: u64) -> u64 {
     for number in 0..1_000_000 {
-        let _packed = codec.pack(&record(kind, number));
+        let _packed = come(codec, &record(kind, number));
         if codec.learn() {
             return number + 1;
         }
@@ -42,15 +48,15 @@ fn teach(codec: &Codec, kind: u64) -> u64 {
 fn nothing_is_packed_before_a_dictionary_is_there_and_then_everything_is() {
     let codec = Codec::new();
     for number in 0..LESSON as u64 - 1 {
-        assert!(codec.pack(&record(1, number)).is_none());
+        assert!(come(&codec, &record(1, number)).is_none());
         assert!(!codec.learn());
     }
-    assert!(codec.pack(&record(1, 9999)).is_none());
+    assert!(come(&codec, &record(1, 9999)).is_none());
     assert!(codec.learn());
     assert!(!codec.learn(), "it is learned once");
     for number in 10_000..10_500 {
         let record = record(1, number);
-        let packed = codec.pack(&record).expect("it has much in common with the others");
+        let packed = come(&codec, &record).expect("it has much in common with the others");
         assert!(packed.bytes.len() * 5 < record.len() * 2, "{} of {}", packed.bytes.len(), record.len());
         assert_eq!(length(&packed.bytes), Some(record.len()));
         assert_eq!(unpacked(&packed), record);
@@ -64,7 +70,7 @@ fn a_record_is_read_after_five_more_dictionaries() {
     for kind in 1..=6 {
         teach(&codec, kind);
         let record = record(kind, 7_000_000);
-        kept.push((codec.pack(&record).expect("it fits"), record));
+        kept.push((come(&codec, &record).expect("it fits"), record));
     }
     assert_eq!(codec.trained(), 6);
     let ids: HashSet<_> = kept.iter().map(|(packed, _)| packed.dictionary.id()).collect();
@@ -79,7 +85,7 @@ fn it_is_not_trained_again_while_it_fits_nor_too_soon() {
     let codec = Codec::new();
     assert_eq!(teach(&codec, 1), LESSON as u64);
     for number in 0..LEAST_SERVICE + 2 * WINDOW {
-        let _packed = codec.pack(&record(1, number));
+        let _packed = come(&codec, &record(1, number));
         assert!(!codec.learn());
     }
     assert!(teach(&codec, 2) < WINDOW + LESSON as u64 + 1);
@@ -93,10 +99,10 @@ fn while_too_many_dictionaries_are_in_use_the_newest_goes_on() {
     let mut kept = Vec::new();
     for kind in 1..=MOST_ALIVE as u64 {
         teach(&codec, kind);
-        kept.push(codec.pack(&record(kind, 0)).expect("it fits"));
+        kept.push(come(&codec, &record(kind, 0)).expect("it fits"));
     }
     for number in 0..LEAST_SERVICE + 3 * WINDOW {
-        let _packed = codec.pack(&record(99, number));
+        let _packed = come(&codec, &record(99, number));
         assert!(!codec.learn());
     }
     // The last record of a dictionary goes, and the dictionary with it.
@@ -111,11 +117,11 @@ fn records_that_nothing_can_be_learned_from_stay_as_they_are() {
     let mut chance = fastrand::Rng::with_seed(1);
     for _ in 0..3 * LESSON {
         let noise: Vec<u8> = (0..chance.usize(..300)).map(|_| chance.u8(..)).collect();
-        assert!(codec.pack(&noise).is_none());
+        assert!(come(&codec, &noise).is_none());
         let _nothing = codec.learn();
     }
     for _ in 0..2 * LESSON {
-        assert!(codec.pack(b"").is_none());
+        assert!(come(&codec, b"").is_none());
         let _nothing = codec.learn();
     }
 }
@@ -125,7 +131,7 @@ fn a_dictionary_that_was_kept_reads_what_was_kept_with_it() {
     let codec = Codec::new();
     teach(&codec, 1);
     let record = record(1, 77);
-    let packed = codec.pack(&record).expect("it fits");
+    let packed = come(&codec, &record).expect("it fits");
     let again = Dictionary::from_bytes(packed.dictionary.as_bytes()).expect("it is one");
     assert_eq!(again.id(), packed.dictionary.id());
     let mut into = Vec::new();
@@ -140,7 +146,7 @@ fn what_is_broken_or_too_long_or_anothers_is_refused() {
     let codec = Codec::new();
     teach(&codec, 1);
     let record = record(1, 77);
-    let Packed { dictionary, bytes } = codec.pack(&record).expect("it fits");
+    let Packed { dictionary, bytes } = come(&codec, &record).expect("it fits");
     let mut into = b"before".to_vec();
     assert_eq!(dictionary.unpack(&bytes, record.len() - 1, &mut into), Err(Corrupt));
     for cut in 0..bytes.len() {
@@ -170,7 +176,7 @@ fn threads_pack_and_unpack_while_another_trains() {
                     // Half way, what comes by changes.
                     let kind = 1 + number / (LEAST_SERVICE / 4);
                     let record = record(kind, thread << 32 | number);
-                    if let Some(one) = codec.pack(&record) {
+                    if let Some(one) = come(codec, &record) {
                         packed += 1;
                         assert_eq!(unpacked(&one), record);
                     }
@@ -190,14 +196,14 @@ fn threads_pack_and_unpack_while_another_trains() {
 async fn it_keeps_itself_trained() {
     let codec = Arc::new(Codec::new());
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn(Arc::clone(&codec).keep());
+    tasks.spawn(Arc::clone(&codec).trained_next());
     for number in 0..LESSON as u64 {
-        assert!(codec.pack(&record(1, number)).is_none());
+        assert!(come(&codec, &record(1, number)).is_none());
     }
     while codec.trained() == 0 {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
-    assert!(codec.pack(&record(1, 7)).is_some());
+    assert!(come(&codec, &record(1, 7)).is_some());
     tasks.shutdown().await;
 }
 
@@ -205,7 +211,7 @@ async fn it_keeps_itself_trained() {
 fn nothing_of_a_record_is_printed() {
     let codec = Codec::new();
     teach(&codec, 1);
-    let packed = codec.pack(&record(1, 0)).expect("it fits");
+    let packed = come(&codec, &record(1, 0)).expect("it fits");
     let printed = format!("{codec:?} {packed:?} {:?}", packed.dictionary);
     assert!(!printed.contains('"') && printed.len() < 100, "{printed}");
 }
@@ -226,13 +232,10 @@ proptest! {
         });
         let mut bytes = any.repeat(1 + repeated / 50);
         bytes.extend(record(1, number).repeat(repeated % 7));
-        match CODEC.pack(&bytes) {
-            Some(packed) => {
-                prop_assert!(packed.bytes.len() < bytes.len());
-                prop_assert_eq!(unpacked(&packed), bytes);
-            }
-            // It saves nothing.
-            None => {}
+        // Otherwise it saves nothing.
+        if let Some(packed) = CODEC.pack(&bytes) {
+            prop_assert!(packed.bytes.len() < bytes.len());
+            prop_assert_eq!(unpacked(&packed), bytes);
         }
     }
 

@@ -103,6 +103,7 @@ impl Config {
         text.key("negative_ttl", format_duration(self.cache.policy.negative_ttl));
         text.key("stale_while_revalidate", format_duration(self.cache.policy.stale_while_revalidate));
         text.key("stale_if_error", format_duration(self.cache.policy.stale_if_error));
+        text.key("compression", self.cache.compression.as_str());
         let share = self.lookups.first().map_or(Share::NONE, |lookup| lookup.dispatch.idle_refresh);
         text.key("idle_refresh", share.part());
         text.header("[passthrough]");

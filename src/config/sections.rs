@@ -14,7 +14,7 @@ use super::{
     warmup,
 };
 use crate::{
-    cache::{self, entry::Policy},
+    cache::{self, Compression, entry::Policy},
     dispatch::Share,
     lookup::compression::{self, Coding},
     passthrough, server,
@@ -126,6 +126,10 @@ fn coding(given: Given<'_>) -> Read<Coding> {
     choice(&Coding::ALL.map(|coding| (coding.as_str(), coding)))(given)
 }
 
+fn compression(given: Given<'_>) -> Read<Compression> {
+    choice(&Compression::ALL.map(|compression| (compression.as_str(), compression)))(given)
+}
+
 /// The cache, and which part of idle slots may refresh what is in it.
 fn cache(section: &mut Section<'_>) -> (cache::Config, Share) {
     let config = cache::Config {
@@ -136,6 +140,7 @@ fn cache(section: &mut Section<'_>) -> (cache::Config, Share) {
             stale_while_revalidate: section.take("stale_while_revalidate", seconds(60 * 60), duration(KEPT)),
             stale_if_error: section.take("stale_if_error", seconds(24 * 60 * 60), duration(KEPT)),
         },
+        compression: section.take("compression", Compression::Off, compression),
     };
     (config, section.take("idle_refresh", Share::NONE, share))
 }

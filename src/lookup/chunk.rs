@@ -44,7 +44,7 @@ impl From<Bytes> for Chunk {
 }
 
 impl Records {
-    /// These records between a head and a tail.
+    /// These records between a head and a tail. None of them is packed.
     pub(super) fn new(head: Bytes, records: Vec<Record>, tail: Bytes) -> Self {
         let mut all = Self { head, records, tail, piece: 0, read: 0, remaining: 0, _share: None };
         all.remaining = (0..all.pieces()).map(|piece| all.bytes(piece).len()).sum();
@@ -58,8 +58,8 @@ impl Records {
     fn bytes(&self, piece: usize) -> &[u8] {
         match piece {
             0 => &self.head,
-            1 if !self.records.is_empty() => self.records[0].json(),
-            piece => self.records.get(piece - 1).map_or(&*self.tail, Record::next_member),
+            1 if !self.records.is_empty() => member(&self.records[0]).get(1..).unwrap_or_default(),
+            piece => self.records.get(piece - 1).map_or(&*self.tail, member),
         }
     }
 
@@ -68,6 +68,11 @@ impl Records {
         let pieces = (self.piece..self.pieces()).map(|piece| self.bytes(piece));
         pieces.enumerate().map(|(position, bytes)| if position == 0 { &bytes[self.read..] } else { bytes })
     }
+}
+
+/// A record as it lies in the cache, with a comma before it.
+fn member(record: &Record) -> &[u8] {
+    record.next_member().unwrap_or_default()
 }
 
 impl Chunk {

@@ -4,8 +4,8 @@
 //! 1. A record's bytes are never read: nothing is reordered, renumbered or escaped anew.
 //! 2. Records stand in the order in which the answers mention them first. Where two versions of one customer meet, because
 //!    one was fetched between two reads of the cache, the newer stands where the older was mentioned first.
-//! 3. The body's size is known before its first byte is written. A short one is copied into one allocation; a longer one
-//!    [refers](super::chunk) to the records.
+//! 3. The body's size is known before its first byte is written. A short one is written into one allocation, and so is one
+//!    with packed records; any other [refers](super::chunk) to the records.
 
 use std::{
     collections::HashMap,
@@ -72,16 +72,21 @@ pub fn encode<'a>(head: Bytes, answers: impl Iterator<Item = &'a Answer>, pendin
         Some(pending) => format!("]{}}}", pending.json()).into(),
         None => Bytes::from_static(b"]}"),
     };
-    let json: usize = records.iter().map(|record| record.next_member().len()).sum();
-    let length = head.len() + json + tail.len();
-    if length > COPIED {
+    let commas = records.len().saturating_sub(1);
+    let json: usize = records.iter().map(|record| record.json_len()).sum();
+    let length = head.len() + json + commas + tail.len();
+    // What is packed has to be written out.
+    if length > COPIED && !records.iter().any(|record| record.is_packed()) {
         let records = records.into_iter().cloned().collect();
         return Encoded { body: Chunk::Records(Records::new(head, records, tail)), oldest };
     }
     let mut body = Vec::with_capacity(length);
     body.extend_from_slice(&head);
     for (position, record) in records.into_iter().enumerate() {
-        body.extend_from_slice(if position > 0 { record.next_member() } else { record.json() });
+        if position > 0 {
+            body.push(b',');
+        }
+        record.write_json(&mut body);
     }
     body.extend_from_slice(&tail);
     Encoded { body: Chunk::Bytes(body.into()), oldest }

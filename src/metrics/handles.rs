@@ -97,6 +97,14 @@ impl LookupMetrics {
 pub struct CacheMetrics {
     /// Residents that the byte limit pushed out.
     pub evicted_for_size: IntCounter,
+    /// Records that were compressed.
+    pub packed_records: IntCounter,
+    /// What they took before.
+    pub bytes_before_packing: IntCounter,
+    /// What they take since.
+    pub bytes_after_packing: IntCounter,
+    /// Dictionaries trained.
+    pub dictionaries: IntCounter,
 }
 
 /// The handles of what passed-through writes make old.

@@ -9,7 +9,7 @@ use tokio::time::sleep;
 use crate::harness::{App, DETAIL, Setup, all};
 
 /// The contract's list of metrics: each name without its prefix, and its labels. All of them are built.
-const METRICS: [(&str, &[&str]); 28] = [
+const METRICS: [(&str, &[&str]); 31] = [
     ("requests_total", &["route", "status"]),
     ("client_requests_total", &["client"]),
     ("request_duration_seconds", &["route"]),
@@ -17,6 +17,9 @@ const METRICS: [(&str, &[&str]); 28] = [
     ("cache_entries", &[]),
     ("cache_bytes", &[]),
     ("cache_evictions_total", &["cause"]),
+    ("cache_compressed_records_total", &[]),
+    ("cache_compressed_bytes_total", &["stage"]),
+    ("cache_dictionaries_trained_total", &[]),
     ("queue_keys", &["class"]),
     ("queue_oldest_seconds", &[]),
     ("queue_wait_seconds", &[]),

@@ -237,3 +237,85 @@ async fn a_compressed_answer_needs_no_room_besides_that_of_the_plain_one() {
     assert_eq!(coding(&app, &body, "gzip", &plain).await, "gzip");
     app.finish().await;
 }
+
+/// Looks customers up by the hundred, and gives the bytes of their records.
+async fn fill(app: &App, customers: std::ops::Range<u64>) -> usize {
+    let mut bytes = 0;
+    for start in customers.clone().step_by(100) {
+        let reply = app.lookup(&body(app, start..(start + 100).min(customers.end))).await;
+        bytes += reply.records().iter().map(String::len).sum::<usize>();
+    }
+    bytes
+}
+
+/// Waits for the first dictionary.
+async fn learned(app: &App) {
+    while app.metric("gateway_cache_dictionaries_trained_total").await < 1.0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_cached_customer_with_all_its_keys_takes_a_third_of_its_record_or_less() {
+    let config = "cache.compression = \"zstd\"\n[[lookup]]\ninterval = \"1ms\"";
+    let app = Setup::new().config(config).upstream(|upstream| {
+        upstream.customers = 4000;
+        upstream.interval = std::time::Duration::ZERO;
+    });
+    let app = app.interval(std::time::Duration::from_millis(1)).start();
+    fill(&app, 0..2100).await;
+    learned(&app).await;
+    let before = app.metric("gateway_cache_bytes").await;
+    let payload = fill(&app, 2100..3100).await;
+    let held = app.metric("gateway_cache_bytes").await - before;
+    assert!(held <= 0.35 * payload as f64, "{held} bytes for {payload}");
+    let [long, short] =
+        ["before", "after"].map(|stage| format!("gateway_cache_compressed_bytes_total{{stage=\"{stage}\"}}"));
+    assert!(app.metric(&short).await < app.metric(&long).await / 3.0);
+    assert!(app.metric("gateway_cache_compressed_records_total").await >= 1000.0);
+
+    // Each of its keys gives what the upstream says, byte for byte, packed or not.
+    for customer in [5, 2500, 2501, 3099] {
+        let expected = {
+            let id = app.simulator.customer(customer).id;
+            app.simulator.expected("", "", "audienceUserIdList", &id.to_string())
+        };
+        for way in &app.ways(customer)[..2.min(app.ways(customer).len())] {
+            let reply = app.lookup(way).await;
+            assert_eq!(reply.records(), expected);
+        }
+    }
+    let many = body(&app, 2400..2500);
+    let hit = app.lookup(&many).await;
+    assert!(hit.header("cache-status").starts_with("audience-gateway; hit"), "{:?}", hit.headers);
+    assert_eq!(coding(&app, &many, "gzip", &hit).await, "gzip");
+    app.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_not_read_lately_is_held_compressed_where_room_is_short() {
+    let held = async |compression: &str| {
+        let config = format!(
+            "cache = {{ capacity = \"6MiB\", compression = \"{compression}\" }}\n[[lookup]]\ninterval = \"1ms\""
+        );
+        let app = Setup::new().config(&config).upstream(|upstream| {
+            upstream.customers = 8000;
+            upstream.interval = std::time::Duration::ZERO;
+        });
+        let app = app.interval(std::time::Duration::from_millis(1)).start();
+        fill(&app, 0..2100).await;
+        if compression != "off" {
+            learned(&app).await;
+        }
+        fill(&app, 2100..6000).await;
+        let mut held = 0;
+        for customer in (0..6000).step_by(10) {
+            held += u32::from(app.is_cached(&body(&app, customer..customer + 1), &[]).await);
+        }
+        assert!(app.metric("gateway_cache_bytes").await <= f64::from(6 << 20));
+        app.finish().await;
+        held
+    };
+    let (plain, cold, all) = (held("off").await, held("zstd-cold").await, held("zstd").await);
+    assert!(plain * 3 / 2 < cold && cold < all, "{plain}, {cold} and {all} of 600");
+}

@@ -199,7 +199,10 @@ impl Bench {
         let ttl = [day, Duration::from_secs(4)][usize::from(world.lock().unwrap().rng.bool())];
         let policy = Policy { ttl, negative_ttl: day, stale_while_revalidate: day, stale_if_error: day };
         let metrics = Metrics::new();
-        let cache = Arc::new(Cache::new(&cache::Config { capacity: 1 << 24, policy }, metrics.cache()));
+        let cache = Arc::new(Cache::new(
+            &cache::Config { capacity: 1 << 24, policy, compression: cache::Compression::Off },
+            metrics.cache(),
+        ));
         let (worker, handle) = Worker::new(
             config,
             Arc::clone(&shape),
@@ -310,11 +313,11 @@ impl Bench {
 fn check(world: &World, scope: &Scope, id: &Id, outcome: &Outcome) {
     match outcome {
         Outcome::Answer(answer) => {
-            let told: BTreeSet<&str> =
-                answer.records().iter().map(|record| std::str::from_utf8(record.json()).unwrap()).collect();
+            let told: BTreeSet<String> =
+                answer.records().iter().map(|record| String::from_utf8(record.json().into_owned()).unwrap()).collect();
             let truth: BTreeSet<String> =
                 World::customers(id).into_iter().map(|n| World::record(scope, n, world.respells)).collect();
-            assert_eq!(told, truth.iter().map(String::as_str).collect(), "of {:?}", id.kind);
+            assert_eq!(told, truth, "of {:?}", id.kind);
         }
         Outcome::Failed(Failure::Refused(_)) => assert_eq!(world.bad.as_ref(), Some(id), "another key's refusal"),
         Outcome::Failed(Failure::Unavailable(_)) => assert!(world.failing > 0.0),

@@ -60,6 +60,8 @@ struct UnderWay {
 /// The cache beside what is known of each customer and each key.
 struct Model {
     bench: Bench,
+    /// What every record is.
+    json: String,
     second: u64,
     world: World,
     under_way: Vec<UnderWay>,
@@ -78,9 +80,10 @@ fn name((kind, number): (u8, i64)) -> Id {
 }
 
 impl Model {
-    fn new(capacity: u64, pages: u64) -> Self {
+    fn new(capacity: u64, pages: u64, compression: Compression) -> Self {
         Self {
-            bench: Bench::with_pages(capacity, pages),
+            bench: Bench::packing(capacity, pages, compression),
+            json: if compression == Compression::Off { "x".to_owned() } else { packing::json(0) },
             second: 0,
             world: World::new(),
             under_way: Vec::new(),
@@ -140,7 +143,7 @@ impl Model {
             let others: Vec<_> = others.chain(phones.iter().map(|phone| (PHONE, &**phone))).collect();
             let others = others.iter().enumerate().filter(|(at, other)| !others[..*at].contains(other));
             let others: Vec<_> = others.map(|(_, other)| *other).collect();
-            self.bench.record(self.second, &customer.to_string(), &others, "x")
+            self.bench.record(self.second, &customer.to_string(), &others, &self.json)
         };
         let records: Vec<Record> = customers.iter().map(record).collect();
         let mut answers: Vec<(Id, Vec<usize>)> = Vec::new();
@@ -231,6 +234,7 @@ impl Model {
                 let Some(ValueRef::Int(customer)) = record.identity().map(|id| id.value) else { unreachable!() };
                 assert!(record.fetched_at() >= self.customers[&customer], "an older record is back");
                 assert!(record.has(&id), "a key gives a customer that does not carry it");
+                assert_eq!(*record.json(), *self.json.as_bytes());
                 for own in record.ids() {
                     let erased = self.erased.get(&own.to_owned());
                     let erased = erased.is_some_and(|erased| record.fetched_at() <= *erased);
@@ -249,12 +253,13 @@ proptest! {
     fn no_order_of_requests_evictions_and_purges_brings_an_older_record_back(
         room in 1u64..6,
         pages in prop_oneof![Just(resident::PAGES), Just(4), Just(2)],
+        compression in proptest::sample::select(&Compression::ALL[..]),
         steps in proptest::collection::vec(step(), 1..60),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
         let _paused = runtime.as_ref().expect("it opens nothing").enter();
         // As many customers fit.
-        let mut model = Model::new(room * 1200, pages);
+        let mut model = Model::new(room * 1200, pages, compression);
         for step in steps {
             model.take(step);
         }

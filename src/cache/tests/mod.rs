@@ -1,6 +1,7 @@
 //! The cache's invariants, one test each.
 
 mod coherence;
+mod packing;
 mod pages;
 
 use std::time::Duration;
@@ -44,7 +45,7 @@ impl Bench {
             stale_if_error: Duration::ZERO,
         };
         let metrics = crate::metrics::Metrics::new().cache();
-        let cache = Cache::with_pages(&Config { capacity, policy }, metrics, pages);
+        let cache = Cache::with_pages(&Config { capacity, policy, compression: Compression::Off }, metrics, pages);
         Self { cache: Arc::new(cache), scope: Arc::new(Scope::new(0, vec![], "{}", "")), start: crate::clock::now() }
     }
 
@@ -76,7 +77,7 @@ impl Bench {
     /// What a key gives: the records' texts, or nothing when it is not cached.
     fn get(&self, kind: u8, value: &str) -> Option<Vec<String>> {
         let answer = self.cache.get(&self.scope, &id(kind, value))?;
-        Some(answer.records().iter().map(|record| String::from_utf8_lossy(record.json()).into_owned()).collect())
+        Some(answer.records().iter().map(|record| String::from_utf8_lossy(&record.json()).into_owned()).collect())
     }
 }
 

@@ -123,6 +123,7 @@ fn every_default_is_the_contracts() {
                 stale_while_revalidate: seconds(3600),
                 stale_if_error: seconds(24 * 3600),
             },
+            compression: cache::Compression::Off,
         },
         passthrough: passthrough::Config {
             enabled: true,
@@ -156,7 +157,7 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 68, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 69, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]
@@ -209,6 +210,7 @@ fn the_resolved_text_reads_back_to_the_same_configuration() {
         shutdown_grace = "0s"
         [cache]
         capacity = "0B"
+        compression = "zstd-cold"
         ttl = "1h 2m 3s 4ms 5us 6ns"
         [warmup]
         enabled = true

@@ -366,7 +366,6 @@ fn what_is_not_built_yet_is_refused_one_problem_for_each() {
     assert_eq!(
         refused(text, &env),
         [
-            "cache.compression: compression of cached records is not built yet: leave it out",
             "replicas: sharing one upstream slot between gateways is not built yet: leave it out",
             "store: keeping the cache over a restart is not built yet: leave it out",
             "GATEWAY_STORE__KEY: keeping the cache over a restart is not built yet: leave it out",

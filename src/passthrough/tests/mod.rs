@@ -163,7 +163,10 @@ fn everything() -> Config {
 fn cached(metrics: &Metrics) -> Cached {
     let policy = Policy { ttl: HOUR, negative_ttl: HOUR, stale_while_revalidate: HOUR, stale_if_error: HOUR };
     Cached {
-        cache: Arc::new(Cache::new(&cache::Config { capacity: 1 << 20, policy }, metrics.cache())),
+        cache: Arc::new(Cache::new(
+            &cache::Config { capacity: 1 << 20, policy, compression: cache::Compression::Off },
+            metrics.cache(),
+        )),
         shapes: vec![Arc::new(Shape::audience_detail())],
         credentials: Arc::new(Credentials::new(Mode::Forward(vec![X_TOKEN]))),
         budget: Budget::new(1 << 20),
