@@ -120,8 +120,9 @@ impl Lookup {
     {
         let accepted = self.compression.accepted(request.headers());
         match self.answer(request, from).await {
+            Ok(response) if accepted.is_none() => response,
             Ok(response) => {
-                let compressed = self.compression.compress(accepted, response).await;
+                let compressed = Box::pin(self.compression.compress(accepted, response)).await;
                 compressed.unwrap_or_else(|refusal| refusal.response().map(Chunk::from))
             }
             Err(Unanswered::Refusal(refusal)) => refusal.response().map(Chunk::from),
