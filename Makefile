@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The advisory database: the newest snapshot in the folder that lies beside the checkout, where there is one.
 ADVISORIES ?= $(lastword $(sort $(wildcard ../shared/data/rustsec-advisories-*.tgz)))
 
-.PHONY: test setup fmt clippy unit openapi benches doc deploy demo bench replay attack fuzz supply-chain
+.PHONY: test setup fmt clippy unit openapi benches doc deploy demo bench peers micro scale replay attack fuzz supply-chain
 
 # In the order in which a mistake is found soonest: two seconds, then minutes.
 test: setup fmt clippy unit openapi benches deploy doc
@@ -41,12 +41,25 @@ deploy:
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked
 
-# Measured, as released; a part of it with `make bench ONLY=lookup/hot`.
-bench:
+# What a hit costs, beside hyper itself and other caches, as released: seven minutes, and benches/results is written anew.
+# A part of it with `make bench ARGS="--rounds 5 --keys 1,50 --connections 32 --only gateway,floor"`.
+bench: peers
+	$(CARGO) bench --locked --bench hit_path -- $(ARGS)
+
+# What `bench` compares the gateway with, and nothing that is there already.
+peers:
+	@sh ci/peers.sh
+
+# The parts of a hit; some with `make micro ONLY=lookup/hot`.
+micro:
 	$(CARGO) bench --locked --bench lookup -- $(ONLY)
 
+# Millions of customers, and ten thousand callers who wait for one batch; less with `make scale ARGS="--customers 1000000"`.
+scale:
+	$(CARGO) bench --locked --bench scale -- $(ARGS)
+
 # What each idea buys, in virtual time; other loads with `make replay ARGS="--zipf 0.9 --rate 150"`.
-ARGS ?= --trace benches/data/trace-web07.txt --rate 220
+replay: ARGS ?= --trace benches/data/trace-web07.txt --rate 220
 replay:
 	$(CARGO) bench --locked --bench replay -- $(ARGS)
 
