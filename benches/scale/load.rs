@@ -59,8 +59,9 @@ pub(crate) fn case(options: &Options, customers: usize, capacity: u64) {
     let (hits, gone) = zipf(options, &held, customers);
     let overhead = grew / count as f64 - options.bytes as f64;
     let room = if capacity > accounted * 2 { "ample".to_owned() } else { format!("{:.0} MiB", capacity as f64 / MIB) };
+    let mut out = std::io::stdout();
     writeln!(
-        std::io::stdout(),
+        out,
         "{accounted}\n| {customers} | {count} | {room} | {:.0} MiB | {:.0} MiB | {:.3} | {overhead:.0} B | {read} | {lookup} | {:.1} % | {gone} |",
         accounted as f64 / MIB,
         grew / MIB,
