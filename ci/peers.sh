@@ -7,7 +7,7 @@ command -v varnishd >/dev/null 2>&1 || missing="$missing varnish"
 ls /usr/lib/*/varnish/vmods/libvmod_bodyaccess.so /usr/lib/varnish/vmods/libvmod_bodyaccess.so 2>/dev/null |
     grep -q . || missing="$missing varnish-modules"
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
-command -v taskset >/dev/null 2>&1 || missing="$missing util-linux"
+command -v taskset >/dev/null 2>&1 && command -v setpriv >/dev/null 2>&1 || missing="$missing util-linux"
 [ -n "$missing" ] || exit 0
 sudo=""
 [ "$(id -u)" = 0 ] || sudo="sudo"

@@ -17,15 +17,16 @@ pub(crate) fn nginx(upstream: SocketAddr, desk: &Path) -> Server {
         r#"daemon off; worker_processes 1; user root; pid {home}/pid; error_log {home}/error.txt;
 events {{ worker_connections 4096; }}
 http {{
-  access_log off; sendfile on; tcp_nopush on; tcp_nodelay on;
+  access_log off; sendfile on; tcp_nodelay on;
   keepalive_timeout 1h; keepalive_requests 1000000000; client_body_buffer_size 64k; client_body_in_single_buffer on;
   client_body_temp_path {home}/body; proxy_temp_path {home}/proxy; fastcgi_temp_path {home}/fastcgi;
   uwsgi_temp_path {home}/uwsgi; scgi_temp_path {home}/scgi;
   proxy_cache_path {home}/cache levels=1:2 keys_zone=all:64m max_size=8g inactive=1d use_temp_path=off;
+  upstream behind {{ server {upstream}; keepalive 32; }}
   server {{
     listen 127.0.0.1:{port} backlog=1024;
     location / {{
-      proxy_pass http://{upstream}; proxy_buffers 16 64k; proxy_buffer_size 64k;
+      proxy_pass http://behind; proxy_http_version 1.1; proxy_set_header Connection ""; proxy_buffers 16 64k; proxy_buffer_size 64k;
       proxy_cache all; proxy_cache_methods POST; proxy_cache_key $request_body; proxy_cache_valid 200 1d;
       add_header X-Cache $upstream_cache_status;
     }}

@@ -21,6 +21,9 @@ const COMPARED: usize = 200;
 /// A server that is asked for more than this part of what it can do keeps no pace: its latency would say nothing.
 const KEEPS_UP: f64 = 0.95;
 
+/// What the upstream may run for while nobody asks it: it notices that connections are closed.
+const IDLE: Duration = Duration::from_millis(20);
+
 /// The same lookups of every server.
 pub(crate) struct Case {
     /// Keys of a lookup.
@@ -93,7 +96,8 @@ pub(crate) fn compare(options: &Options, keys: Keys, desk: &Path) -> Vec<Case> {
     for server in &servers {
         fill(server, &ids, &lists);
     }
-    let mut cases = Vec::new();
+    let (behind, mut cases) = (upstream.processes(), Vec::new());
+    let before = usage::cpu(&behind).total;
     for &connections in &options.connections {
         let mut turns: Vec<Turn> = servers.drain(..).map(|server| Turn::new(server, &lists, connections)).collect();
         let per_second = measure(options, &mut turns);
@@ -101,6 +105,8 @@ pub(crate) fn compare(options: &Options, keys: Keys, desk: &Path) -> Vec<Case> {
         servers.extend(turns.into_iter().map(|turn| turn.server));
         cases.push(Case { keys, connections, per_second, rows });
     }
+    let asked = usage::cpu(&behind).total.saturating_sub(before);
+    assert!(asked < IDLE, "every lookup is a hit, but the upstream ran for {asked:?}");
     cases
 }
 

@@ -74,7 +74,7 @@ impl Server {
     /// This program again, as the upstream of everybody.
     pub(crate) fn upstream(desk: &Path) -> Self {
         let port = free_port();
-        let mut command = Command::new(this_program());
+        let mut command = on_core_0(&this_program(), false);
         command.arg("--serve").arg(format!("upstream:{port}"));
         Self::start("upstream", port, command, desk)
     }
@@ -104,13 +104,14 @@ fn this_program() -> String {
     std::env::current_exe().unwrap().to_string_lossy().into_owned()
 }
 
-/// A program that stays on core 0, or may go where it likes.
+/// A program that stays on core 0, or may go where it likes, and ends when this one does, however that ends.
 pub(crate) fn on_core_0(program: &str, pins: bool) -> Command {
-    if !pins {
-        return Command::new(program);
+    let mut command = Command::new("setpriv");
+    command.args(["--pdeathsig", "TERM"]);
+    if pins {
+        command.args(["taskset", "-c", "0"]);
     }
-    let mut command = Command::new("taskset");
-    command.args(["-c", "0", program]);
+    command.arg(program);
     command
 }
 

@@ -206,11 +206,14 @@ impl Gateway {
         );
         fs::write(desk.join("gateway.toml"), config).unwrap();
         let program = env!("CARGO_BIN_EXE_audience-gateway");
-        let mut command = Command::new(if cores.is_some() { "taskset" } else { program });
+        // It ends when this program does, however that ends.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "TERM"]);
         if let Some(cores) = cores {
-            command.args(["-c", cores, program]);
+            command.args(["taskset", "-c", cores]);
         }
-        let command = command.args(["serve", "--config", "gateway.toml"]).current_dir(desk).stdin(Stdio::null());
+        let command =
+            command.args([program, "serve", "--config", "gateway.toml"]).current_dir(desk).stdin(Stdio::null());
         let mut gateway = Self(command.spawn().unwrap(), SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
         for _ in 0..PATIENCE {
             if std::net::TcpStream::connect(gateway.1).is_ok() {
