@@ -11,7 +11,7 @@ use audience_gateway::{
         encode::encode,
     },
     metrics::Metrics,
-    record::Record,
+    record::{Parts, Record},
     request::wire::{Decoded, decode},
     shape::Shape,
     upstream::{
@@ -19,12 +19,13 @@ use audience_gateway::{
         wire::{self, Meaning},
     },
 };
+use bytes::{Buf, Bytes};
 use http::{HeaderName, HeaderValue, StatusCode};
 
 /// The first customer's id; all have the same number of digits.
 pub(crate) const FIRST: usize = 10_000_000;
 /// The envelope of the last success, as the dispatcher hands it out.
-const HEAD: &[u8] = br#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":["#;
+const HEAD: Bytes = Bytes::from_static(br#"{"code":"200","errorCode":"SUCCESS","msg":"ok","data":["#);
 
 /// The cache, and how it is asked.
 pub(crate) struct Held {
@@ -43,7 +44,10 @@ impl Held {
             stale_while_revalidate: Duration::ZERO,
             stale_if_error: Duration::ZERO,
         };
-        let cache = Arc::new(Cache::new(&cache::Config { capacity, policy }, Metrics::new().cache()));
+        let cache = Arc::new(Cache::new(
+            &cache::Config { capacity, policy, compression: cache::Compression::Off },
+            Metrics::new().cache(),
+        ));
         let scope = Arc::new(Scope::new(0, credential(), "{}", ""));
         Self { shape: Shape::audience_detail(), scope, cache, bytes }
     }
@@ -63,11 +67,11 @@ impl Held {
         let fetch = self.cache.open(&scope, clock::now());
         let record = |Found { json, ids, carried, identity }| {
             let (scope, fetched_at) = (Arc::clone(fetch.scope()), fetch.started());
-            Arc::new(Record { json, scope, ids: ids.into(), carried, identity, fetched_at })
+            Record::new(Parts { json: &json, scope, ids: &ids, carried, identity, fetched_at })
         };
-        let records: Vec<Arc<Record>> = records.into_iter().map(record).collect();
+        let records: Vec<Record> = records.into_iter().map(record).collect();
         let answers = ask.ids.into_iter().zip(of).map(|(id, records)| Of { id, records, keep: true }).collect();
-        let said = Said { envelope: bytes::Bytes::new(), records: &records, answers };
+        let said = Said { envelope: Bytes::new(), records: &records, answers };
         assert_eq!(fetch.store(&self.shape, said).len(), 2 * customers.len(), "every key is answered");
     }
 
@@ -79,9 +83,9 @@ impl Held {
     /// Reads a key as a lookup does; whether it was there.
     pub(crate) fn read(&self, key: &Key) -> bool {
         let now = clock::now();
-        let Some(answer) = self.cache.get(key) else { return false };
+        let Some(answer) = self.cache.get(&key.scope, &key.id) else { return false };
         assert_eq!(CacheDirectives::default().judge(&answer, self.cache.policy(), now), Use::Hit);
-        self.cache.was_read(key, &answer, now);
+        self.cache.was_read(&key.scope, &key.id, &answer, now);
         true
     }
 
@@ -98,14 +102,13 @@ impl Held {
         let answers: Option<Vec<_>> = ids
             .into_iter()
             .map(|id| {
-                let key = Key { scope: Arc::clone(&scope), id };
-                let answer = self.cache.get(&key)?;
+                let answer = self.cache.get(&scope, &id)?;
                 assert_eq!(CacheDirectives::default().judge(&answer, self.cache.policy(), now), Use::Hit);
-                self.cache.was_read(&key, &answer, now);
+                self.cache.was_read(&scope, &id, &answer, now);
                 Some(answer)
             })
             .collect();
-        Some(encode(HEAD, answers?.iter(), None).body.len())
+        Some(encode(HEAD, answers?.iter(), None).body.remaining())
     }
 
     /// Bytes that the cache says it holds.
