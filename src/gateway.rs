@@ -8,7 +8,7 @@
 mod body;
 mod reload;
 
-use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -141,8 +141,11 @@ impl Gateway {
             dispatchers: admin_paths.iter().map(|path| Arc::clone(&path.dispatch)).collect(),
             lookups,
         };
+        let shapes = config.lookups.iter().map(|lookup| &lookup.shape);
+        let kinds: BTreeSet<_> = shapes.flat_map(|shape| &shape.lists).map(|list| list.kind.as_str()).collect();
         let admin = Admin {
             counters: metrics.admin(),
+            history: admin::History::new(metrics.lookup(kinds.iter().copied())),
             metrics,
             cache,
             capacity: config.cache.capacity,
@@ -173,6 +176,7 @@ impl Gateway {
         let Self { edge, admin: operators, readiness, server, client, warmup, config } = self;
         let cache = Arc::clone(&operators.cache);
         let limits = crate::server::Config { max_connections: ADMIN_CONNECTIONS, ..config.server.limits.clone() };
+        let watched = Arc::clone(&operators);
         let answer = service_fn(move |request| {
             let operators = Arc::clone(&operators);
             async move { Ok::<_, Infallible>(operators.handle(request).await.map(Full::new)) }
@@ -182,6 +186,8 @@ impl Gateway {
         tasks.spawn(upstream::token::keep(client));
         // Records are packed with what it has learned from them; over at once where none are.
         tasks.spawn(Arc::clone(&cache).keep_learning());
+        // What the status page shows of the last two minutes is there when somebody comes to look.
+        tasks.spawn(async move { watched.history.keep().await });
         // It answers to the very end: that the gateway drains is read here.
         tasks.spawn(crate::server::serve(admin, answer, limits, std::future::pending()));
         let warming = warmup.map(|warmup| tasks.spawn(warmup.run()));

@@ -1,12 +1,14 @@
 //! What operators ask and order: is it alive, is it ready, what is it doing; forget this customer. A listener of its own,
 //! never the callers'.
 //!
-//! [`status`] answers in figures, [`purge`] erases customers, [`events`] hears from the upstream which have changed.
+//! [`page`] is for people, [`status`] answers in figures and [`history`] remembers two minutes of them, [`purge`] erases customers, [`events`] hears from the upstream which have changed.
 //!
 //! Invariant: nothing here shows a key, a record or a credential.
 
 mod events;
 mod forget;
+mod history;
+mod page;
 mod purge;
 mod readiness;
 mod status;
@@ -22,7 +24,10 @@ use hyper::body::Body;
 use serde_json::Value;
 use tower::BoxError;
 
-pub use self::readiness::{Phase, Readiness};
+pub use self::{
+    history::History,
+    readiness::{Phase, Readiness},
+};
 use crate::{
     cache::Cache,
     clock::Instant,
@@ -38,7 +43,7 @@ use crate::{
 /// The media type of a plain word.
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// What is said at a path that is none.
-const PATHS: &str = "here are /livez, /readyz, /metrics, /status.json, /purge and /events\n";
+const PATHS: &str = "here are /, /livez, /readyz, /metrics, /status.json, /purge and /events\n";
 
 /// One lookup path.
 pub struct Path {
@@ -70,6 +75,8 @@ pub struct Admin {
     pub limits: Limits,
     /// The phase.
     pub readiness: Arc<Readiness>,
+    /// How keys were answered lately.
+    pub history: History,
     /// The callers' listener.
     pub server: Arc<Stats>,
     /// When the gateway was started.
@@ -96,6 +103,7 @@ impl Admin {
 
     fn look(&self, path: &str, method: &Method) -> Response<Bytes> {
         let answer: fn(&Self) -> Response<Bytes> = match path {
+            "/" => Self::page,
             "/livez" => |_| text(StatusCode::OK, PLAIN, "ok\n"),
             "/readyz" => Self::readyz,
             "/metrics" => Self::metrics,

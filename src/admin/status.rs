@@ -1,19 +1,23 @@
 //! What the gateway is doing, in figures: the metrics and the status.
 //!
-//! Both are read when somebody asks; nothing here is kept up to date in between.
+//! All of it is read when somebody asks; only [`history`] goes on in between.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
-use super::{Admin, Path, text};
+use super::{
+    Admin, Path,
+    history::{self, Sample},
+    text,
+};
 use crate::{
     clock::{self, Instant},
-    dispatch::{self, Warming},
+    dispatch::{self, Warming, timeline::Slot},
     error::JSON,
-    metrics::QueueGauges,
+    metrics::{KEY_RESULTS, KeyResult, Outcome, QueueGauges},
     server::Reason,
 };
 
@@ -40,31 +44,38 @@ impl Admin {
             "time": clock::unix_seconds(),
             "uptime_seconds": seconds(now.saturating_duration_since(self.started)),
             "connections": { "open": self.server.open(), "refused": self.server.ended(Reason::Overloaded) },
+            "keys": counted(&self.history.totals()),
+            "history": {
+                "sample_seconds": seconds(history::SAMPLE),
+                "keys": self.history.spans().iter().map(|span| aged(span, now)).collect::<Vec<_>>(),
+            },
             "cache": { "keys": self.cache.keys(), "bytes": self.cache.bytes(), "capacity_bytes": self.capacity },
             "warmup": {
                 "state": warming.map_or(Warming::Off, |path| path.dispatch.warming()).as_str(),
                 "keys_fetched": self.metrics.warmup().fetched.get(),
                 "keys_queued": warming.map_or(0, |path| path.dispatch.status(now).cold_keys),
             },
-            "lookups": self.paths.iter().map(|path| path.status(now)).collect::<Vec<_>>(),
+            "lookups": self.paths.iter().map(|path| self.path(path, now)).collect::<Vec<_>>(),
         });
         text(StatusCode::OK, JSON, status.to_string())
     }
 }
 
-impl Path {
-    fn status(&self, now: Instant) -> serde_json::Value {
-        let status = self.dispatch.status(now);
+impl Admin {
+    fn path(&self, path: &Path, now: Instant) -> Value {
+        let status = path.dispatch.status(now);
+        let ended = self.metrics.dispatch(&path.shape.path);
+        let requests = Outcome::ALL.map(|outcome| (outcome.as_str().to_owned(), ended.total(outcome).into()));
         let upstream = match status.health {
             dispatch::Health::Up => "up",
             dispatch::Health::Failing => "failing",
             dispatch::Health::Down => "down",
         };
         json!({
-            "path": self.shape.path,
-            "interval_seconds": seconds(self.config.interval),
+            "path": path.shape.path,
+            "interval_seconds": seconds(path.config.interval),
             "gap_seconds": seconds(status.queue.gap),
-            "max_batch_keys": self.config.max_batch_keys,
+            "max_batch_keys": path.config.max_batch_keys,
             "learned_max_batch_keys": status.max_batch_keys,
             "queue": {
                 "waiting": status.queue.waiting,
@@ -73,9 +84,43 @@ impl Path {
                 "oldest_seconds": seconds(status.queue.oldest),
                 "promised_wait_seconds": seconds(status.promised_wait),
             },
-            "upstream": { "state": upstream, "in_flight": status.in_flight },
+            "upstream": {
+                "state": upstream,
+                "in_flight": status.in_flight,
+                "requests": requests.into_iter().collect::<Map<_, _>>(),
+            },
+            "slots": path.dispatch.slots(now).iter().map(|slot| seen(slot, now)).collect::<Vec<_>>(),
         })
     }
+}
+
+/// Keys, by how they were answered.
+fn counted(keys: &[u64; KEY_RESULTS]) -> Value {
+    let named = KeyResult::ALL.iter().zip(keys).map(|(result, keys)| (result.as_str().to_owned(), (*keys).into()));
+    Value::Object(named.collect())
+}
+
+fn aged(span: &Sample, now: Instant) -> Value {
+    let mut keys = counted(&span.keys);
+    keys["seconds_ago"] = ago(span.at, now).into();
+    keys
+}
+
+fn seen(slot: &Slot, now: Instant) -> Value {
+    json!({
+        "seconds_ago": ago(slot.at, now),
+        "idle": slot.idle,
+        "under_way": slot.under_way,
+        "answered": slot.answered,
+        "refused": slot.refused,
+        "failed": slot.failed,
+        "keys": slot.keys,
+    })
+}
+
+/// To the millisecond: nobody sees more of it in a chart.
+fn ago(at: Instant, now: Instant) -> f64 {
+    (seconds(now.saturating_duration_since(at)) * 1e3).round() / 1e3
 }
 
 fn seconds(time: Duration) -> f64 {

@@ -18,6 +18,7 @@ use tokio::{
 use super::{
     Handle, Health, LimitPer, Refused, Status, Warming, Worker,
     handle::{Waiting, Wanted},
+    timeline::{Slot, Timeline},
 };
 use crate::{
     clock::Instant,
@@ -179,6 +180,17 @@ impl Fleet {
             whole.max_batch_keys = whole.max_batch_keys.max(max_batch_keys);
         }
         whole
+    }
+
+    /// What became of the slots of the last two minutes, those of all dispatchers together, oldest first.
+    #[must_use]
+    pub fn slots(&self, now: Instant) -> Vec<Slot> {
+        let mut all: Vec<Vec<Slot>> =
+            self.members().by_credential.values().map(|member| member.handle.slots(now)).collect();
+        match all.len() {
+            1 => all.remove(0),
+            _ => Timeline::of(all.concat()).slots(now).collect(),
+        }
     }
 
     fn credential(&self, scope: &Scope) -> Credential {

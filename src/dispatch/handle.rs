@@ -15,6 +15,7 @@ use super::{
     pacer::Pacer,
     queue::{Order, Queue},
     ticket::{Client, Outcome, TicketId},
+    timeline::{Slot, Timeline},
     warm::Cold,
 };
 use crate::{
@@ -101,6 +102,8 @@ pub(super) struct State {
     pub(super) in_flight: usize,
     /// What slots that nobody wants are used for.
     pub(super) idle: Idle,
+    /// What became of the last slots.
+    pub(super) timeline: Timeline,
     /// From when on nobody is waited for any more.
     pub(super) drain_at: Option<Instant>,
     /// Up to when slots have been counted as used or idle.
@@ -129,6 +132,7 @@ impl Shared {
                 refresh: Budget::new(config.idle_refresh, now),
                 cold: Cold::new(config.warmup, config.max_batch_keys, now),
             },
+            timeline: Timeline::default(),
             drain_at: None,
             counted_until: now,
         };
@@ -165,6 +169,7 @@ impl State {
         let idle = u32::try_from(idle).unwrap_or(u32::MAX);
         if idle > 0 {
             metrics.slots_idle.inc_by(u64::from(idle));
+            self.timeline.idle(from, gap, idle);
             self.counted_until = from + gap.saturating_mul(idle);
         }
     }
@@ -245,6 +250,14 @@ impl Handle {
     pub fn drain(&self, at: Instant) {
         self.shared.state().drain_at = Some(at);
         self.shared.wake.notify_one();
+    }
+
+    /// What became of the slots of the last two minutes.
+    #[must_use]
+    pub fn slots(&self, now: Instant) -> Vec<Slot> {
+        let mut state = self.shared.state();
+        state.count_idle_slots(now, &self.shared.metrics);
+        state.timeline.slots(now).collect()
     }
 
     /// What the dispatcher looks like now.

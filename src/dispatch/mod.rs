@@ -2,7 +2,7 @@
 //!
 //! [`queue`] (what waits, for whom), [`batch`] (what is on its way), [`compose`] and [`share`] (who rides), [`pacer`] (when), [`absence`] (what an answer
 //! without a record proves) and [`promise`] (how long it will take) are pure. [`spare`] and [`warm`] say what becomes of
-//! room that nobody wants. [`worker`] is the one task that drives them. [`Handle`] is what callers hold: its methods are
+//! room that nobody wants, [`timeline`] remembers for a person to see. [`worker`] is the one task that drives them. [`Handle`] is what callers hold: its methods are
 //! synchronous and lock the state for one step; no lock is held across an `.await`.
 //!
 //! Invariants:
@@ -32,6 +32,7 @@ mod ride;
 mod share;
 mod spare;
 pub mod ticket;
+pub mod timeline;
 mod warm;
 mod worker;
 

@@ -172,6 +172,7 @@ impl Worker {
             shared.state().pacer.on_wire(crate::clock::now());
             shared.wake.notify_one();
         });
+        state.timeline.used(now, batch.ask.ids.len());
         let fetch = self.cache.open(&batch.ask.scope, now);
         let asking = (self.ask)(batch.ask.clone(), on_wire);
         let task = self.fetches.spawn(async move { Fetched { verdict: asking.await } });
@@ -233,6 +234,7 @@ impl Worker {
         let started = fetch.started();
         let took = now.saturating_duration_since(started);
         let count = batch.ask.ids.len();
+        state.timeline.ended(started, verdict.outcome());
         if spare == Spare::Warmup {
             self.warmed_up(state, &batch, &verdict, now);
         }

@@ -86,6 +86,12 @@ pub struct LookupMetrics {
 }
 
 impl LookupMetrics {
+    /// How many keys of all kinds have been answered in each way.
+    #[must_use]
+    pub fn totals(&self) -> [u64; KEY_RESULTS] {
+        std::array::from_fn(|result| self.keys.iter().map(|of_kind| of_kind[result].get()).sum())
+    }
+
     /// Counts how a number of keys of one kind were answered.
     pub fn keys(&self, kind: usize, result: KeyResult, count: u64) {
         self.keys[kind][result as usize].inc_by(count);
@@ -186,5 +192,11 @@ impl DispatchMetrics {
     /// Counts what became of one upstream request.
     pub fn outcome(&self, outcome: Outcome) {
         self.outcomes[outcome as usize].inc();
+    }
+
+    /// How many upstream requests have ended so.
+    #[must_use]
+    pub fn total(&self, outcome: Outcome) -> u64 {
+        self.outcomes[outcome as usize].get()
     }
 }

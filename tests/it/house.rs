@@ -19,7 +19,7 @@ const BINARY: [&str; 5] = ["main.rs", "commands.rs", "hash.rs", "health.rs", "lo
 const HOMES: [(&str, &[&str]); 10] = [
     ("moka", &["cache/"]),
     ("governor", &["dispatch/pacer.rs", "clients.rs"]),
-    ("sha2", &["clients", "codec/dictionary.rs", "key_hash.rs"]),
+    ("sha2", &["admin/page.rs", "clients", "codec/dictionary.rs", "key_hash.rs"]),
     ("hmac", &["key_hash.rs"]),
     ("subtle", &["clients"]),
     ("zstd", &["codec/"]),
