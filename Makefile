@@ -5,10 +5,10 @@ CARGO ?= cargo
 # The advisory database: the newest snapshot in the folder that lies beside the checkout, where there is one.
 ADVISORIES ?= $(lastword $(sort $(wildcard ../shared/data/rustsec-advisories-*.tgz)))
 
-.PHONY: test setup fmt clippy unit openapi benches doc deploy demo bench peers micro scale replay attack fuzz supply-chain
+.PHONY: test setup fmt clippy unit openapi benches doc deploy demo bench peers micro scale replay attack fuzz supply-chain page screenshot
 
 # In the order in which a mistake is found soonest: two seconds, then minutes.
-test: setup fmt clippy unit openapi benches deploy doc
+test: setup fmt clippy unit openapi page benches deploy doc
 
 # What the tests need of the machine, and nothing that is there already.
 setup:
@@ -27,6 +27,16 @@ unit:
 openapi:
 	$(CARGO) test --locked --no-run --quiet --test it
 	@sh tests/openapi/check.sh "$${CARGO_TARGET_DIR:-target}/debug/audience-gateway"
+
+# The status page in a browser without a screen, against the program as `unit` has just built it.
+page:
+	$(CARGO) test --locked --no-run --quiet --test it
+	@sh tests/page/check.sh check.mjs "$${CARGO_TARGET_DIR:-target}/debug/audience-gateway"
+
+# The picture of the status page that the README shows, after two minutes of load.
+screenshot:
+	$(CARGO) test --locked --no-run --quiet --test it
+	@sh tests/page/check.sh screenshot.mjs "$${CARGO_TARGET_DIR:-target}/debug/audience-gateway" deploy/status-page.png
 
 # Compiled and run once each in the tests' own profile, not measured: the dependencies are not built again.
 benches:

@@ -235,7 +235,7 @@ its admin listener on 127.0.0.1:9090. Things to try in another terminal:
   The upstream itself refuses the second of two requests in a second:
     for i in 1 2; do curl -s 127.0.0.1:8081/api/open/api/audience/detail --json '{{"audienceUserIdList":[{id}]}}' | head -c 120; echo; done
 
-  What the gateway has been doing:
+  What the gateway has been doing: the status page, http://127.0.0.1:9090/ in a browser, and its figures:
     curl -s 127.0.0.1:9090/status.json
     curl -s 127.0.0.1:9090/metrics | grep ^gateway_
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what the tests need of a Debian machine and is not there yet: a C compiler and linker for ring; Python and Node
-# for the tools that check what is in deploy/; and what builds an image, signs certificates and reads systemd's units.
+# for the tools that check what is in deploy/; what builds an image, signs certificates and reads systemd's units; and
+# Chromium, with a font to write with, for the status page.
 set -eu
 missing=""
 command -v cc >/dev/null 2>&1 || missing="$missing build-essential"
@@ -11,6 +12,7 @@ command -v buildah >/dev/null 2>&1 || missing="$missing buildah"
 command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
+command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-dejavu-core"
 [ -n "$missing" ] || exit 0
 sudo=""
 [ "$(id -u)" = 0 ] || sudo="sudo"

@@ -252,6 +252,12 @@ async fn the_status_has_its_fields() {
         "cache.keys",
         "connections.open",
         "connections.refused",
+        "history.sample_seconds",
+        "keys.bypass",
+        "keys.hit",
+        "keys.miss",
+        "keys.negative",
+        "keys.stale",
         "lookups[].gap_seconds",
         "lookups[].interval_seconds",
         "lookups[].learned_max_batch_keys",
@@ -263,6 +269,12 @@ async fn the_status_has_its_fields() {
         "lookups[].queue.refresh",
         "lookups[].queue.waiting",
         "lookups[].upstream.in_flight",
+        "lookups[].upstream.requests.invalid",
+        "lookups[].upstream.requests.rejected",
+        "lookups[].upstream.requests.success",
+        "lookups[].upstream.requests.throttled",
+        "lookups[].upstream.requests.unauthorized",
+        "lookups[].upstream.requests.unavailable",
         "lookups[].upstream.state",
         "phase",
         "revision",
@@ -285,10 +297,10 @@ async fn the_status_has_its_fields() {
 #[tokio::test(start_paused = true)]
 async fn what_is_not_there_is_404_and_what_is_no_get_is_405() {
     let app = Setup::new().start();
-    for path in ["/", "/metrics/", "/nowhere", DETAIL, "/debug/pprof"] {
+    for path in ["/index.html", "/metrics/", "/nowhere", DETAIL, "/debug/pprof"] {
         assert_eq!(app.admin(path).await.status, 404, "{path}");
     }
-    for path in ["/livez", "/readyz", "/metrics", "/status.json"] {
+    for path in ["/", "/livez", "/readyz", "/metrics", "/status.json"] {
         let reply = app.admin_with(Method::POST, path).await;
         assert_eq!((reply.status.as_u16(), reply.header("allow")), (405, "GET, HEAD"), "{path}");
         let reply = app.admin_with(Method::HEAD, path).await;

@@ -48,6 +48,8 @@ mod writes;
 mod warmup;
 // What operators see.
 mod admin;
+// The status page, and the figures behind it.
+mod page;
 // Free rides and idle slots: what is read stays fresh without a request of its own.
 mod rides;
 // Stale answers, outages, and newer versions of a customer.

@@ -76,7 +76,8 @@ function showCache({ cache, history, keys, connections, warmup }) {
   figure(card, "connections", `${many(connections.open, "caller")} connected`);
   const fill = cache.bytes / Math.max(1, cache.capacity_bytes);
   figure(card, "cache-bytes", `${bytes(cache.bytes)} of ${bytes(cache.capacity_bytes)}`);
-  find("#fill").value = Math.min(1, fill);
+  find("#fill").setAttribute("aria-valuenow", Math.round(100 * Math.min(1, fill)));
+  drawBar(find("#fill svg"), fill, 1);
   drawRatio(find("#ratio"), history);
   write(find("#ratio-text"), `${many(lately.fresh, "key")} answered fresh from the cache, ${count(lately.stale)} stale, ${count(lately.fetched)} had to be fetched.`);
   find("#warmup").hidden = warmup.state === "off";
