@@ -19,7 +19,7 @@ use tower::{BoxError, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLaye
 use tracing::info;
 
 use crate::{
-    admin::{self, Admin, Phase, Readiness},
+    admin::{self, Admin, History, Phase, Readiness},
     cache::Cache,
     clients::Clients,
     clock,
@@ -141,11 +141,9 @@ impl Gateway {
             dispatchers: admin_paths.iter().map(|path| Arc::clone(&path.dispatch)).collect(),
             lookups,
         };
-        let shapes = config.lookups.iter().map(|lookup| &lookup.shape);
-        let kinds: BTreeSet<_> = shapes.flat_map(|shape| &shape.lists).map(|list| list.kind.as_str()).collect();
         let admin = Admin {
             counters: metrics.admin(),
-            history: admin::History::new(metrics.lookup(kinds.iter().copied())),
+            history: history(&config, &metrics),
             metrics,
             cache,
             capacity: config.cache.capacity,
@@ -217,6 +215,13 @@ impl Gateway {
         let in_time = tokio::time::timeout(grace, serving).await.is_ok();
         info!(in_time, "stopped");
     }
+}
+
+/// How the keys of every kind are answered, on whichever path they are asked for.
+fn history(config: &Config, metrics: &Metrics) -> History {
+    let shapes = config.lookups.iter().map(|lookup| &lookup.shape);
+    let kinds: BTreeSet<_> = shapes.flat_map(|shape| &shape.lists).map(|list| list.kind.as_str()).collect();
+    History::new(metrics.lookup(kinds.into_iter()))
 }
 
 /// How long either side of what passes through may take.
