@@ -79,8 +79,7 @@ impl Gateway {
         let client = upstream::client::Client::new(config.upstream.clone(), dial);
         let paths = config.lookups.iter().map(|lookup| &lookup.shape.path);
         let router = Router::new(config.upstream.base_url.path(), paths)?;
-        let mut lookups = Vec::new();
-        let mut admin_paths = Vec::new();
+        let (mut lookups, mut admin_paths) = (Vec::new(), Vec::new());
         let budget = Budget::new(config.server.max_buffered);
         let limits = Limits {
             max: config.server.max_body,
