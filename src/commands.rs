@@ -245,8 +245,17 @@ Ctrl-C ends it.
     )
 }
 
+/// What runs the tasks: a thread for each core, which take work from each other; where there is one core there is nobody to
+/// take it from, and a request costs less without the means to.
+fn runtime() -> Builder {
+    match std::thread::available_parallelism() {
+        Ok(cores) if cores.get() == 1 => Builder::new_current_thread(),
+        _ => Builder::new_multi_thread(),
+    }
+}
+
 fn block_on<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-    let runtime = Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Run(format!("no runtime: {error}")))?;
     let result = runtime.block_on(work);
     // A name that is still being resolved must not hold up the end.

@@ -3,6 +3,9 @@
 //! An entry is two words: a pointer to the answer, and so much of the key's hash that a table can grow without reading any key.
 //! The key itself stands where the pointer leads, which is what whoever looks for it wants to read.
 //!
+//! Whoever looks for many keys waits for memory more than for anything else; so they are looked for in steps, each for all of
+//! the keys, in which no read depends on another, and the processor waits for several of them at once.
+//!
 //! Sharded so that readers on several threads rarely meet; a lock is held for one operation of a table and never across an
 //! `.await`. What stays and what goes is not decided here but by the cache's [residents](super::resident).
 
@@ -17,7 +20,10 @@ use crate::{
 };
 
 /// Enough that two threads rarely want the same one, and that none is long in growing; a power of two.
-const SHARDS: usize = 64;
+const SHARDS: usize = u64::BITS as usize;
+
+/// From so many keys on they are looked for together.
+const MANY: usize = 4;
 
 /// Bytes of an entry, with its share of the room that a table keeps free: between an eighth and nine sixteenths.
 pub(super) const ENTRY: usize = 26;
@@ -55,6 +61,12 @@ impl Entry {
             (Self::List { list: one, .. }, Answer::List(two)) => Arc::ptr_eq(one, two),
             _ => false,
         }
+    }
+
+    /// Whether its key may have this hash.
+    fn is_alike(&self, wanted: u32) -> bool {
+        let (Self::Customer { hash, .. } | Self::List { hash, .. }) = self;
+        *hash == wanted
     }
 
     fn has(&self, scope: &Scope, id: IdRef<'_>, wanted: u32) -> bool {
@@ -99,6 +111,36 @@ impl Index {
         let (hash, shard) = place(scope, id);
         let shard = read(&self.shards[shard]);
         shard.find(spread(hash), |entry| entry.has(scope, id, hash)).map(Entry::answer)
+    }
+
+    /// What stands behind each of these ids in their scope.
+    pub(super) fn find_all(&self, scope: &Scope, ids: &[Id]) -> Vec<Option<Answer>> {
+        if ids.len() < MANY {
+            return ids.iter().map(|id| self.find(scope, id)).collect();
+        }
+        let places: Vec<(u32, usize)> = ids.iter().map(|id| place(scope, id.borrowed())).collect();
+        let mut guards = [const { None }; SHARDS];
+        // Each shard once, and everybody in the same order: a reader may have to wait behind a writer who waits for another.
+        let wanted = places.iter().fold(0_u64, |wanted, (_, shard)| wanted | 1 << shard);
+        for shard in (0..SHARDS).filter(|shard| wanted >> shard & 1 == 1) {
+            guards[shard] = Some(read(&self.shards[shard]));
+        }
+        let guard = |shard: usize| guards[shard].as_ref().expect("this holds because it was taken above");
+        // By the hash alone: the tables are read, and nothing that they point at.
+        let alike = |(hash, shard): &(u32, usize)| guard(*shard).find(spread(*hash), |entry| entry.is_alike(*hash));
+        let alike: Vec<Option<&Entry>> = places.iter().map(alike).collect();
+        let found = alike.iter().zip(ids).zip(&places).map(|((entry, id), (hash, shard))| {
+            let id = id.borrowed();
+            match entry {
+                // Another key may have the same hash.
+                Some(entry) if !entry.has(scope, id, *hash) => {
+                    guard(*shard).find(spread(*hash), |entry| entry.has(scope, id, *hash))
+                }
+                found => *found,
+            }
+        });
+        let found: Vec<Option<&Entry>> = found.collect();
+        found.into_iter().map(|entry| entry.map(Entry::answer)).collect()
     }
 
     pub(super) fn get(&self, key: &Key) -> Option<Answer> {
@@ -171,9 +213,32 @@ fn write(shard: &RwLock<Shard>) -> RwLockWriteGuard<'_, Shard> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::{Kind, Value};
 
     #[test]
     fn an_entry_is_two_words() {
         assert_eq!(size_of::<Entry>(), 16);
+    }
+
+    #[test]
+    fn many_keys_are_found_together_as_each_is_by_itself() {
+        let index = Index::new();
+        let scope = Arc::new(Scope::new(0, vec![], "{}", ""));
+        let id = |number| Id { kind: Kind(0), value: Value::Int(number) };
+        let now = crate::clock::now();
+        for number in 0..3000 {
+            let key = Key { scope: Arc::clone(&scope), id: id(number) };
+            index.insert(&key, Answer::of(&key, vec![], now));
+        }
+        let ids: Vec<Id> = (0..100).map(|number| id(number * 37 % 4000)).collect();
+        let together = index.find_all(&scope, &ids);
+        assert_eq!(together.len(), ids.len());
+        for (id, found) in ids.iter().zip(together) {
+            let alone = index.find(&scope, id);
+            assert!(alone.as_ref().is_none_or(|alone| found.as_ref().is_some_and(|found| found.is(alone))));
+            assert_eq!(alone.is_some(), found.is_some());
+        }
+        let other = Scope::new(0, vec![], r#"{"companyId":1}"#, "");
+        assert!(index.find_all(&other, &ids).iter().all(Option::is_none));
     }
 }

@@ -131,6 +131,15 @@ impl Cache {
         Some(answer)
     }
 
+    /// The same for each of these keys of a scope, in one go.
+    #[must_use]
+    pub fn get_all(&self, scope: &Scope, ids: &[Id]) -> Vec<Option<Answer>> {
+        let answers = self.index.find_all(scope, ids);
+        let turn = self.residents.turn();
+        answers.iter().flatten().for_each(|answer| answer.used(turn));
+        answers
+    }
+
     /// Whether there is anything behind a key, however old. Does not count as a use.
     #[must_use]
     pub fn holds(&self, key: &Key) -> bool {

@@ -44,8 +44,9 @@ impl Inquiry {
         let Self { scope, ids, asked, tally, directives, now, .. } = self;
         let lines = lookup.key_log.of(&lookup.shape);
         let mut stale = Vec::new();
-        asked.extend(ids.iter().map(|id| {
-            let found = lookup.cache.get(scope, id).map(|answer| {
+        let found = lookup.cache.get_all(scope, ids);
+        asked.extend(ids.iter().zip(found).map(|(id, found)| {
+            let found = found.map(|answer| {
                 let how = directives.cache.judge(&answer, lookup.cache.policy(), *now);
                 (how, answer)
             });
