@@ -141,6 +141,7 @@ impl Gateway {
             lookups,
         };
         let admin = Admin {
+            credentials: Arc::clone(client.credentials()),
             counters: metrics.admin(),
             history: history(&config, &metrics),
             metrics,

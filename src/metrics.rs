@@ -90,6 +90,8 @@ pub struct Metrics {
     queue_oldest: GaugeVec,
     interval: GaugeVec,
     upstream_up: IntGaugeVec,
+    evicted_age: GaugeVec,
+    token_expiry: GaugeVec,
 }
 
 impl Default for Metrics {
@@ -172,6 +174,16 @@ impl Metrics {
                 "Whether the upstream answers: 0 from the third failure in a row until it does again.",
                 &["lookup"],
             ),
+            evicted_age: make.float_gauges(
+                "cache_evicted_age_seconds",
+                "How long ago what was evicted last had been fetched; 0 before the first.",
+                &[],
+            ),
+            token_expiry: make.float_gauges(
+                "upstream_token_expiry_timestamp_seconds",
+                "When the gateway's own token ends; 0 where there is none.",
+                &[],
+            ),
             scrape: Mutex::default(),
             registry,
         }
@@ -205,6 +217,7 @@ impl Metrics {
         let bytes = |stage| self.compressed_bytes.with_label_values(&[stage]);
         CacheMetrics {
             evicted_for_size: self.evictions.with_label_values(&["size"]),
+            evicted_age: self.evicted_age.with_label_values::<&str>(&[]),
             packed_records: self.compressed_records.clone(),
             bytes_before_packing: bytes("before"),
             bytes_after_packing: bytes("after"),
@@ -274,6 +287,11 @@ impl Metrics {
             let counter = self.connections_ended.with_label_values(&[reason]);
             counter.inc_by(total.saturating_sub(counter.get()));
         }
+    }
+
+    /// When the gateway's own token ends, in Unix time; 0 where there is none.
+    pub fn token_expires(&self, unix_seconds: f64) {
+        self.token_expiry.with_label_values::<&str>(&[]).set(unix_seconds);
     }
 
     /// The text of a scrape, with the gauges set to what was just read.

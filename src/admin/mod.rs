@@ -38,6 +38,7 @@ use crate::{
     request::Limits,
     server::Stats,
     shape::Shape,
+    upstream::credentials::Credentials,
 };
 
 /// The media type of a plain word.
@@ -63,6 +64,8 @@ pub struct Path {
 pub struct Admin {
     /// What every metric is read from.
     pub metrics: Arc<Metrics>,
+    /// The gateway's own token, of which only the end is read.
+    pub credentials: Arc<Credentials>,
     /// Its own counters.
     pub counters: AdminMetrics,
     /// The cache.

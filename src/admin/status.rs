@@ -30,6 +30,8 @@ impl Admin {
         let queues: Vec<(String, QueueGauges)> =
             self.paths.iter().map(|path| (path.shape.path.clone(), path.dispatch.status(now).queue)).collect();
         let ended = Reason::ALL.map(|reason| (reason.as_str(), self.server.ended(reason)));
+        let expiry = self.credentials.expires_in(now).map(|left| clock::unix_seconds() + left.as_secs_f64());
+        self.metrics.token_expires(expiry.unwrap_or_default());
         self.metrics.connections_ended(&ended);
         text(StatusCode::OK, METRICS_TEXT, self.metrics.render(self.cache.keys(), self.cache.bytes(), &queues))
     }

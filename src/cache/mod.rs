@@ -226,6 +226,8 @@ impl Cache {
     /// There is no room for it any more.
     fn evict(&self, resident: &Resident) {
         self.metrics.evicted_for_size.inc();
+        let age = crate::clock::now().saturating_duration_since(resident.fetched_at());
+        self.metrics.evicted_age.set(age.as_secs_f64());
         // First barred, then gone: who misses it in the index must find the bar.
         let bar = |key| self.bars.raise_before(resident.fetched_at(), key);
         match resident {

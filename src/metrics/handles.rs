@@ -7,7 +7,7 @@ use std::{
 };
 
 use http::StatusCode;
-use prometheus::{Histogram, IntCounter, IntCounterVec};
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec};
 
 use super::{CLIENTS, EventOutcome, KEY_RESULTS, KeyResult, Outcome, Refresh, STATUSES, WriteOutcome};
 
@@ -103,6 +103,8 @@ impl LookupMetrics {
 pub struct CacheMetrics {
     /// Residents that the byte limit pushed out.
     pub evicted_for_size: IntCounter,
+    /// Seconds from the fetch of the last of them until then.
+    pub evicted_age: Gauge,
     /// Records that were compressed.
     pub packed_records: IntCounter,
     /// What they took before.

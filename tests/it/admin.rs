@@ -9,13 +9,15 @@ use tokio::time::sleep;
 use crate::harness::{App, DETAIL, Setup, all};
 
 /// The contract's list of metrics: each name without its prefix, and its labels. All of them are built.
-const METRICS: [(&str, &[&str]); 31] = [
+const METRICS: [(&str, &[&str]); 33] = [
     ("requests_total", &["route", "status"]),
     ("client_requests_total", &["client"]),
     ("request_duration_seconds", &["route"]),
     ("lookup_keys_total", &["kind", "result"]),
     ("cache_entries", &[]),
     ("cache_bytes", &[]),
+    ("cache_evicted_age_seconds", &[]),
+    ("upstream_token_expiry_timestamp_seconds", &[]),
     ("cache_evictions_total", &["cause"]),
     ("cache_compressed_records_total", &[]),
     ("cache_compressed_bytes_total", &["stage"]),

@@ -130,6 +130,14 @@ impl Credentials {
         self.attempts.send_modify(|attempts| *attempts += 1);
     }
 
+    /// How long the gateway's own token still holds, nothing once it was refused; none where there is no token.
+    #[must_use]
+    pub fn expires_in(&self, now: Instant) -> Option<Duration> {
+        let own = self.own();
+        let left = |token: &Token| token.expires_at.saturating_duration_since(now);
+        own.token.as_ref().map(|token| if own.refused { Duration::ZERO } else { left(token) })
+    }
+
     /// For one step: never held across an `.await`.
     fn own(&self) -> MutexGuard<'_, Own> {
         self.own.lock().unwrap_or_else(PoisonError::into_inner)
