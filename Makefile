@@ -5,10 +5,10 @@ CARGO ?= cargo
 # The advisory database: the newest snapshot in the folder that lies beside the checkout, where there is one.
 ADVISORIES ?= $(lastword $(sort $(wildcard ../shared/data/rustsec-advisories-*.tgz)))
 
-.PHONY: test setup fmt clippy unit openapi benches doc deploy demo bench peers micro scale replay attack fuzz supply-chain page screenshot
+.PHONY: test setup fmt clippy unit openapi benches doc deploy monitoring demo bench peers micro scale replay attack fuzz supply-chain page screenshot
 
 # In the order in which a mistake is found soonest: two seconds, then minutes.
-test: setup fmt clippy unit openapi page benches deploy doc
+test: setup fmt clippy unit openapi page benches monitoring deploy doc
 
 # What the tests need of the machine, and nothing that is there already.
 setup:
@@ -47,6 +47,11 @@ benches:
 deploy:
 	$(CARGO) rustc --locked --quiet --bin audience-gateway -- -C target-feature=+crt-static -C strip=symbols
 	@sh tests/deploy/check.sh "$${CARGO_TARGET_DIR:-target}/debug/audience-gateway"
+
+# Rules, alerts and the dashboard, against a Prometheus that watches a gateway with load on it.
+monitoring:
+	$(CARGO) build --locked --quiet
+	@sh tests/monitoring/check.sh "$${CARGO_TARGET_DIR:-target}/debug/audience-gateway"
 
 doc:
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked

@@ -13,9 +13,14 @@ command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
 command -v systemd-analyze >/dev/null 2>&1 || missing="$missing systemd"
 [ -e /etc/ssl/certs/ca-certificates.crt ] || missing="$missing ca-certificates"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium fonts-dejavu-core"
+command -v promtool >/dev/null 2>&1 || missing="$missing prometheus"
 [ -n "$missing" ] || exit 0
 sudo=""
 [ "$(id -u)" = 0 ] || sudo="sudo"
 $sudo apt-get update -q
 # shellcheck disable=SC2086 # a list of names
 $sudo apt-get install -q -y --no-install-recommends $missing
+# Debian starts the service that comes with the package; it would hold the port of the admin listener.
+case $missing in
+*prometheus*) [ ! -d /run/systemd/system ] || $sudo systemctl disable --now prometheus ;;
+esac
