@@ -89,7 +89,6 @@ impl Gateway {
         let compression = Arc::new(Compression::new(&config.server.compression, budget.clone()));
         let key_log = KeyLog::new(config.log.key_hash_secret.as_ref());
         for (position, built) in (0..=u8::MAX).zip(&config.lookups) {
-            let path = &built.shape.path;
             let shape = Arc::new(built.shape.clone());
             let dispatching = (built.dispatch.clone(), key_log.clone());
             let recruit = recruiter(dispatching, client.clone(), Arc::clone(&shape), Arc::clone(&cache), &metrics);
@@ -113,7 +112,7 @@ impl Gateway {
                 dispatch: fleet,
                 key_log: key_log.clone(),
             };
-            lookups.push((lookup, metrics.route(path)));
+            lookups.push((lookup, metrics.route(&built.shape.path)));
         }
         let warmup = config.warmup.enabled.then(|| warmup(&config, &client, &admin_paths, &metrics)).flatten();
         let cached = passthrough::Cached {

@@ -174,11 +174,7 @@ impl Metrics {
                 "Whether the upstream answers: 0 from the third failure in a row until it does again.",
                 &["lookup"],
             ),
-            evicted_age: make.float_gauges(
-                "cache_evicted_age_seconds",
-                "How long ago what was evicted last had been fetched; 0 before the first.",
-                &[],
-            ),
+            evicted_age: make.float_gauges("cache_evicted_age_seconds", "Age of what was evicted last, or 0.", &[]),
             token_expiry: make.float_gauges(
                 "upstream_token_expiry_timestamp_seconds",
                 "When the gateway's own token ends; 0 where there is none.",
