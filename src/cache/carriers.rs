@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hashbrown::HashTable;
 
+use super::index::spread;
 use crate::{
     key::{IdRef, Key, Scope},
     record::Record,
@@ -97,9 +98,4 @@ impl Carriers {
 
 fn digest(scope: &Scope, id: IdRef<'_>) -> u32 {
     id.digest(scope) as u32
-}
-
-/// Both ends of a table's hash count: the low bits place an entry, the high ones tell it from its neighbours.
-fn spread(hash: u32) -> u64 {
-    u64::from(hash) << 32 | u64::from(hash)
 }

@@ -89,7 +89,7 @@ impl Entry {
 }
 
 /// Both ends of a table's hash count: the low bits place an entry, the high ones tell it from its neighbours.
-fn spread(hash: u32) -> u64 {
+pub(super) fn spread(hash: u32) -> u64 {
     u64::from(hash) << 32 | u64::from(hash)
 }
 

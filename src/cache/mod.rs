@@ -7,8 +7,8 @@
 //!   features are not used: freshness is judged with our own `now`.
 //!
 //! What an upstream request brings is taken in through the [`Fetch`] that was opened when it started ([`versions`] says
-//! what becomes of it); [`packing`] makes records smaller; [`forget`] erases; [`bars`] keeps what was erased from coming back; [`ahead`] knows what is worth
-//! to be asked again before it expires.
+//! what becomes of it); [`packing`] makes records smaller; [`forget`] erases; [`bars`] keeps what was erased from coming
+//! back; [`ahead`] knows what is worth to be asked again before it expires.
 //!
 //! Invariants:
 //! 1. A customer's bytes are stored and weighed once, however many keys reach them.

@@ -4,8 +4,8 @@
 //! resident's JSON a few times that; so residents that came at about the same time share a *page*, and a page is what moka
 //! weighs, in bytes, and lets go.
 //!
-//! - **Coming.** A resident comes onto the open page. When that is [full](Open::is_full) it is sealed: moka has it from then
-//!   on. A small cache has pages of one.
+//! - **Coming.** A resident comes onto the open page. When that has [`PAGE`] of them, or a [`PAGES`]th of the capacity, it is
+//!   sealed: moka has it from then on. A small cache has pages of one.
 //! - **Use.** A hit tells moka nothing. It leaves the cache's turn on what it was given: one store, and only if the turn has
 //!   changed since. There are [`TURNS`] turns in the time in which as much comes as the capacity holds.
 //! - **Going.** moka lets go of the page that was sealed first. Whatever on it was used in a later turn than that of its
@@ -15,7 +15,6 @@
 //! - **A newer version** takes the place of the older on its page, which counts as a use. Only where a page has grown by more
 //!   than a [`GROWTH`]th, or shrunk by more than a [`SHRINKAGE`]th, is it weighed again, because to moka that is a page that
 //!   was just sealed.
-//!
 //! - **Something smaller** may take the place of what goes unused, once: [packing](super::packing) knows about that.
 //!
 //! Invariants: what is on a page is accounted once, by what it weighs now, and [`Residents::bytes`] is never over the capacity
@@ -258,7 +257,8 @@ impl Residents {
                     if let Some(resident) = decide(resident, fate) {
                         match fate {
                             Fate::Stays => to_spare -= 1,
-                            Fate::Goes | Fate::GoesAtOnce => to_replace -= 1,
+                            Fate::Goes => to_replace -= 1,
+                            Fate::GoesAtOnce => {}
                         }
                         let bytes = weigh(&resident);
                         self.add(&mut state, resident, bytes);

@@ -248,11 +248,14 @@ async fn fill(app: &App, customers: std::ops::Range<u64>) -> usize {
     bytes
 }
 
-/// Waits for the first dictionary.
+/// Waits for the first dictionary, which a thread of its own trains: virtual time stands still while that works.
 async fn learned(app: &App) {
-    while app.metric("gateway_cache_dictionaries_trained_total").await < 1.0 {
-        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
-    }
+    let trained = async {
+        while app.metric("gateway_cache_dictionaries_trained_total").await < 1.0 {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(60), trained).await.expect("there was enough to learn from");
 }
 
 #[tokio::test(start_paused = true)]
