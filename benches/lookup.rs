@@ -87,7 +87,7 @@ impl Full {
     /// Takes in what the upstream says of these ids.
     fn fill(&self, upstream: &Simulator, ids: &[i64]) {
         let scope = Arc::new(Scope::new(0, credential(), "{}", ""));
-        let ask = Ask { scope: Arc::clone(&scope), ids: ids.iter().map(|&id| key(id)).collect() };
+        let ask = Ask::new(Arc::clone(&scope), ids.iter().map(|&id| key(id)).collect());
         let list = &self.shape.list(Kind(0)).name;
         let records = ids.iter().flat_map(|id| upstream.expected("bench", "", list, &id.to_string()));
         let body = format!(r#"{{"code":"200","errorCode":"SUCCESS","msg":"ok","data":[{}]}}"#, join(records));
@@ -131,7 +131,7 @@ impl Full {
         let (now, directives) = (clock::now(), CacheDirectives::default());
         keys.map(|key| {
             let answer = self.cache.get(&key.scope, &key.id).expect("this holds because every customer is cached");
-            assert_eq!(directives.judge(&answer, self.cache.policy(), now), Use::Hit);
+            assert_eq!(directives.judge(&answer, &self.cache.policy(), now), Use::Hit);
             self.cache.was_read(&key.scope, &key.id, &answer, now);
             answer
         })

@@ -96,7 +96,6 @@ type Limiter = RateLimiter<NotKeyed, InMemoryState, Elapsed, NoOpMiddleware<Nano
 /// The callers that are let in.
 pub struct Clients {
     header: HeaderName,
-    quota: Option<Quota>,
     clock: Elapsed,
     metrics: ClientMetrics,
     /// Replaced whole, and locked only to take or to put the pointer.
@@ -111,6 +110,8 @@ struct Known {
     owners: Vec<Arc<Named>>,
     /// The number of the next name that is new.
     next: u32,
+    /// How often each of them may ask.
+    rate: Option<Rate>,
 }
 
 /// One client.
@@ -125,28 +126,28 @@ impl Clients {
     /// Those of a configuration.
     #[must_use]
     pub fn new(config: &Config, metrics: ClientMetrics, now: Instant) -> Self {
-        let clients = Self {
-            header: config.header.clone(),
-            quota: config.rate.map(Rate::quota),
-            clock: Elapsed(now),
-            metrics,
-            known: RwLock::default(),
-        };
-        clients.replace(&config.tokens);
+        let clients = Self { header: config.header.clone(), clock: Elapsed(now), metrics, known: RwLock::default() };
+        clients.replace(&config.tokens, config.rate);
         clients
     }
 
-    /// Lets these in from now on, and nobody else.
-    pub fn replace(&self, tokens: &Tokens) {
+    /// Lets these in from now on, each so often, and nobody else.
+    pub fn replace(&self, tokens: &Tokens, rate: Option<Rate>) {
         let before = self.known();
         let mut named: HashMap<_, _> =
             before.owners.iter().map(|owner| (Arc::clone(&owner.name), Arc::clone(owner))).collect();
-        let mut known = Known { next: before.next, ..Known::default() };
+        if rate != before.rate {
+            // Who stays keeps its number; how often it has asked is forgotten.
+            for owner in named.values_mut() {
+                *owner = Arc::new(self.name(&owner.name, owner.number, rate));
+            }
+        }
+        let mut known = Known { next: before.next, rate, ..Known::default() };
         for token in tokens {
             let owner = named.entry(Arc::clone(&token.name)).or_insert_with(|| {
                 let number = known.next;
                 known.next += 1;
-                Arc::new(self.name(&token.name, number))
+                Arc::new(self.name(&token.name, number, rate))
             });
             known.digests.push(token.digest);
             known.owners.push(Arc::clone(owner));
@@ -181,10 +182,10 @@ impl Clients {
         digest
     }
 
-    fn name(&self, name: &Arc<str>, number: u32) -> Named {
+    fn name(&self, name: &Arc<str>, number: u32, rate: Option<Rate>) -> Named {
         let limiter = |quota| RateLimiter::direct_with_clock(quota, self.clock.clone());
         let (name, requests) = (Arc::clone(name), self.metrics.client(name));
-        Named { name, number, limiter: self.quota.map(limiter), requests }
+        Named { name, number, limiter: rate.map(Rate::quota).map(limiter), requests }
     }
 
     fn known(&self) -> Arc<Known> {
@@ -306,7 +307,7 @@ mod tests {
     async fn a_name_that_stays_keeps_its_place_and_its_limit() {
         let clients = clients(OWN, Some(1.0), &["a:one", "b:two"]);
         assert_eq!(admit(&clients, &["two"]), Ok(Client::Named(1)));
-        clients.replace(&tokens(&["c:three", "b:four"]));
+        clients.replace(&tokens(&["c:three", "b:four"]), Rate::new(1.0));
         assert!(matches!(admit(&clients, &["four"]), Err(Refusal::TooFrequent(_))), "it has asked already");
         assert_eq!(admit(&clients, &["three"]), Ok(Client::Named(2)), "nobody gets another's number");
         for gone in ["one", "two"] {

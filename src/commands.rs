@@ -8,7 +8,7 @@ use std::{
 };
 
 use audience_gateway::{
-    config::Config,
+    config::{Config, Problems},
     gateway::{Gateway, Reload},
     probe::{self, Report, Target, Written},
     simulator::{self, Simulator},
@@ -123,14 +123,17 @@ fn target(config: &Config, path: Option<&str>) -> Result<Target, Failure> {
 }
 
 /// Runs the gateway until it is told to stop.
-pub(crate) fn serve(config: Config) -> Result<(), Failure> {
-    logging::start(&config.log);
+pub(crate) fn serve(
+    config: Config,
+    read: impl Fn() -> Result<Config, Problems> + Send + Sync + 'static,
+) -> Result<(), Failure> {
+    let log = logging::start(&config.log);
     raise_open_files(config.server.limits.max_connections);
     block_on(async {
         let stop = stop_signal()?;
         // Heard from the beginning: it would end a process that does not listen for it.
         let hangups = listen_for(SignalKind::hangup())?;
-        run(config, stopped(stop), Some(hangups), |_, _| ()).await
+        run(config, (log, Some((hangups, Arc::new(read)))), stopped(stop), |_, _| ()).await
     })
 }
 
@@ -163,14 +166,14 @@ pub(crate) fn simulate(simulate: Simulate) -> Result<(), Failure> {
 /// Runs the simulated upstream and a gateway in front of it, and says what to try.
 pub(crate) fn demo() -> Result<(), Failure> {
     let config = Config::parse(DEMO, std::iter::empty()).map_err(|problems| Failure::Usage(problems.to_string()))?;
-    logging::start(&config.log);
+    let log = logging::start(&config.log);
     block_on(async {
         let stop = stop_signal()?;
         let upstream = bind(SIMULATOR.parse().expect("this holds because it is written above")).await?;
         let simulator = Simulator::new(simulator::Config::default());
         let what_to_try = what_to_try(&simulator);
         let simulating = simulator.serve(upstream, std::future::pending());
-        let serving = run(config, stopped(stop), None, move |_, _| print(&what_to_try));
+        let serving = run(config, (log, None), stopped(stop), move |_, _| print(&what_to_try));
         tokio::select! {
             // It goes on for as long as the gateway does.
             () = simulating => Ok(()),
@@ -181,8 +184,8 @@ pub(crate) fn demo() -> Result<(), Failure> {
 
 async fn run(
     config: Config,
+    (log, hangups): (logging::Handle, Option<(Signal, Read)>),
     stop: impl Future<Output = ()>,
-    hangups: Option<Signal>,
     ready: impl FnOnce(SocketAddr, SocketAddr),
 ) -> Result<(), Failure> {
     let network = Network::new(&config.upstream).map_err(Failure::Usage)?;
@@ -192,6 +195,7 @@ async fn run(
     let (listen, admin_listen) = (local(&callers)?, local(&operators)?);
     info!(%listen, %admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");
     ready(listen, admin_listen);
+    gateway.log().applied_by(move |filter| logging::change(&log, filter));
     let reload = gateway.reload();
     tokio::select! {
         // Until it is told to stop.
@@ -202,13 +206,16 @@ async fn run(
     Ok(())
 }
 
-/// Reads certificates and tokens again whenever the process is told to.
-async fn read_again(hangups: Option<Signal>, reload: Reload) {
-    if let Some(mut hangups) = hangups {
+/// Reads the configuration again.
+type Read = Arc<dyn Fn() -> Result<Config, Problems> + Send + Sync>;
+
+/// Reads the configuration, certificates and tokens again whenever the process is told to.
+async fn read_again(hangups: Option<(Signal, Read)>, reload: Reload) {
+    if let Some((mut hangups, read)) = hangups {
         while hangups.recv().await.is_some() {
-            let reload = reload.clone();
+            let (reload, read) = (reload.clone(), Arc::clone(&read));
             // A panic in it has been printed by the hook, and changes nothing.
-            let _read = tokio::task::spawn_blocking(move || reload.now()).await;
+            let _read = tokio::task::spawn_blocking(move || reload.now(read())).await;
         }
     }
     std::future::pending::<()>().await;

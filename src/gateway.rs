@@ -5,10 +5,18 @@
 //!                                                             └▶ passthrough ────────────────────────────▶ upstream
 //! ```
 
+mod assembly;
 mod body;
+mod journal;
 mod reload;
 
-use std::{collections::BTreeSet, convert::Infallible, pin::pin, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    pin::pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -18,24 +26,26 @@ use tokio::{sync::oneshot, task::JoinSet};
 use tower::{BoxError, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, service_fn};
 use tracing::info;
 
+use self::{assembly::Common, journal::Journal, reload::Live};
 use crate::{
-    admin::{self, Admin, History, Phase, Readiness},
+    admin::{Admin, History, Phase, Readiness},
     cache::Cache,
     clients::Clients,
     clock,
     config::Config,
-    dispatch::{self, Client, Fleet, Recruit, Worker},
+    dispatch::{Client, Fleet},
     error::Refusal,
     key_log::KeyLog,
+    live::{Count, Time},
+    log_filter::Control,
     lookup::{Lookup, chunk::Chunk, compression::Compression},
     metrics::{Metrics, RouteMetrics},
     passthrough::{self, Passthrough},
     request::{Limits, budget::Budget},
     route::{Route, Router},
     server::{Demand, Listener, Peer, Received, Server},
-    shape::Shape,
     upstream::{self, connect::Dial},
-    warmup::{self, Warmup},
+    warmup::Warmup,
 };
 
 pub use self::{body::ResponseBody, reload::Reload};
@@ -54,6 +64,7 @@ pub struct Gateway {
     server: Server,
     warmup: Option<Warmup>,
     client: upstream::client::Client,
+    live: Arc<Live>,
     config: Config,
 }
 
@@ -75,70 +86,60 @@ impl Gateway {
     /// A sentence when a configured path has no safe form.
     pub fn new(config: Config, dial: Arc<dyn Dial>) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new());
-        let cache = Arc::new(Cache::new(&config.cache, metrics.cache()));
         let client = upstream::client::Client::new(config.upstream.clone(), dial);
-        let paths = config.lookups.iter().map(|lookup| &lookup.shape.path);
-        let router = Router::new(config.upstream.base_url.path(), paths)?;
-        let (mut lookups, mut admin_paths) = (Vec::new(), Vec::new());
+        let configured = config.lookups.iter().map(|lookup| &lookup.shape.path);
+        let router = Router::new(config.upstream.base_url.path(), configured)?;
         let budget = Budget::new(config.server.max_buffered);
         let limits = Limits {
-            max: config.server.max_body,
-            timeout: config.server.limits.header_timeout,
+            max: Count::new(config.server.max_body),
+            timeout: Time::new(config.server.limits.header_timeout),
             budget: budget.clone(),
         };
-        let compression = Arc::new(Compression::new(&config.server.compression, budget.clone()));
-        let key_log = KeyLog::new(config.log.key_hash_secret.as_ref());
-        for (position, built) in (0..=u8::MAX).zip(&config.lookups) {
-            let shape = Arc::new(built.shape.clone());
-            let dispatching = (built.dispatch.clone(), key_log.clone());
-            let recruit = recruiter(dispatching, client.clone(), Arc::clone(&shape), Arc::clone(&cache), &metrics);
-            let fleet = Arc::new(Fleet::new(built.dispatch.limit_per, recruit, clock::now()));
-            admin_paths.push(admin::Path {
-                position,
-                shape: Arc::clone(&shape),
-                max_keys: built.lookup.max_keys_per_request,
-                dispatch: Arc::clone(&fleet),
-                config: built.dispatch.clone(),
-            });
-            let lookup = Lookup {
-                position,
-                metrics: metrics.lookup(shape.lists.iter().map(|list| list.kind.as_str())),
-                shape,
-                config: built.lookup.clone(),
-                limits: limits.clone(),
-                compression: Arc::clone(&compression),
-                credentials: Arc::clone(client.credentials()),
-                cache: Arc::clone(&cache),
-                dispatch: fleet,
-                key_log: key_log.clone(),
-            };
-            lookups.push((lookup, metrics.route(&built.shape.path)));
-        }
-        let warmup = config.warmup.enabled.then(|| warmup(&config, &client, &admin_paths, &metrics)).flatten();
-        let cached = passthrough::Cached {
-            cache: Arc::clone(&cache),
-            shapes: lookups.iter().map(|(lookup, _)| Arc::clone(&lookup.shape)).collect(),
-            credentials: Arc::clone(client.credentials()),
-            max_body: config.server.max_body,
-            budget,
-            metrics: metrics.invalidation(),
-            key_log: key_log.clone(),
+        let common = Common {
+            cache: Arc::new(Cache::new(&config.cache, metrics.cache())),
+            key_log: KeyLog::new(config.log.key_hash_secret.as_ref()),
+            compression: Arc::new(Compression::new(&config.server.compression, budget.clone())),
+            metrics,
+            client,
+            limits,
         };
-        let passthrough =
-            Passthrough::new(&config.passthrough, (client.clone(), timeouts(&config)), metrics.passthrough(), cached);
-        let readiness = Arc::new(Readiness::default());
-        let tls = config.server.tls.as_ref().map(|tls| tls.tls.clone());
-        let server = Server::new(config.server.limits.clone()).with_tls(tls);
+        let (mut lookups, mut admin_paths, mut live_paths) = (Vec::new(), Vec::new(), Vec::new());
+        for (position, built) in (0..=u8::MAX).zip(&config.lookups) {
+            let (lookup, path, live) = common.lookup(position, built);
+            lookups.push((lookup, common.metrics.route(&built.shape.path)));
+            admin_paths.push(path);
+            live_paths.push(live);
+        }
+        let warming = config.warmup.enabled;
+        let warmup =
+            warming.then(|| assembly::warmup(&config, &common.client, &admin_paths, &common.metrics)).flatten();
+        let server =
+            Server::new(config.server.limits.clone()).with_tls(config.server.tls.as_ref().map(|tls| tls.tls.clone()));
         let clients = config.clients.as_ref();
-        let clients = clients.map(|clients| Arc::new(Clients::new(clients, metrics.clients(), clock::now())));
+        let clients = clients.map(|clients| Arc::new(Clients::new(clients, common.metrics.clients(), clock::now())));
         let edge = Edge {
             router,
-            clients,
-            passed: metrics.route("passthrough"),
-            passthrough,
+            clients: clients.clone(),
+            passed: common.metrics.route("passthrough"),
+            passthrough: common.passthrough(&config, &lookups, budget),
             dispatchers: admin_paths.iter().map(|path| Arc::clone(&path.dispatch)).collect(),
             lookups,
         };
+        let log = Arc::new(Control::new(config.log.level.clone()));
+        let live = Arc::new(Live {
+            config: Mutex::new(config.clone()),
+            log: Arc::clone(&log),
+            cache: Arc::clone(&common.cache),
+            paths: live_paths,
+            max_body: common.limits.max.clone(),
+            body_timeout: common.limits.timeout.clone(),
+            server: server.limits(),
+            shutdown_grace: Time::new(config.server.shutdown_grace),
+            passthrough: edge.passthrough.settings(),
+            clients,
+        });
+        let readiness = Arc::new(Readiness::default());
+        let Common { metrics, cache, client, limits, key_log, .. } = common;
         let admin = Admin {
             credentials: Arc::clone(client.credentials()),
             counters: metrics.admin(),
@@ -153,15 +154,21 @@ impl Gateway {
             server: server.stats(),
             started: clock::now(),
             key_log,
+            log,
         };
-        Ok(Self { edge: Arc::new(edge), admin: Arc::new(admin), readiness, server, client, warmup, config })
+        Ok(Self { edge: Arc::new(edge), admin: Arc::new(admin), readiness, server, client, warmup, live, config })
     }
 
     /// What may be read again while it serves.
     #[must_use]
     pub fn reload(&self) -> Reload {
-        let tokens_file = self.config.clients.as_ref().map(|clients| clients.tokens_file.clone());
-        Reload { tls: self.config.server.tls.clone(), clients: tokens_file.zip(self.edge.clients.clone()) }
+        Reload(Arc::clone(&self.live))
+    }
+
+    /// Which lines are written, as operators set it.
+    #[must_use]
+    pub fn log(&self) -> Arc<Control> {
+        Arc::clone(&self.live.log)
     }
 
     /// Serves until `shutdown` resolves and every caller has been answered, or the grace period is over.
@@ -170,7 +177,7 @@ impl Gateway {
         L: Listener,
         A: Listener + 'static,
     {
-        let Self { edge, admin: operators, readiness, server, client, warmup, config } = self;
+        let Self { edge, admin: operators, readiness, server, client, warmup, live, config } = self;
         let cache = Arc::clone(&operators.cache);
         let limits = crate::server::Config { max_connections: ADMIN_CONNECTIONS, ..config.server.limits.clone() };
         let watched = Arc::clone(&operators);
@@ -188,7 +195,6 @@ impl Gateway {
         // It answers to the very end: that the gateway drains is read here.
         tasks.spawn(crate::server::serve(admin, answer, limits, std::future::pending()));
         let warming = warmup.map(|warmup| tasks.spawn(warmup.run()));
-        let grace = config.server.shutdown_grace;
         let draining = Arc::clone(&edge);
         let (stop, stopped) = oneshot::channel::<()>();
         let stack = stack(edge, config.server.limits.max_connections);
@@ -203,6 +209,7 @@ impl Gateway {
             () = &mut serving => {}
         }
         readiness.enter(Phase::Draining);
+        let grace = live.shutdown_grace.now();
         info!(grace_seconds = grace.as_secs_f64(), "draining");
         // Nobody would have anything of it any more.
         warming.inspect(tokio::task::AbortHandle::abort);
@@ -231,48 +238,6 @@ fn timeouts(config: &Config) -> passthrough::Timeouts {
     }
 }
 
-/// The warm-up of the first lookup path whose list the ids may belong to.
-fn warmup(
-    config: &Config,
-    client: &upstream::client::Client,
-    paths: &[admin::Path],
-    metrics: &Metrics,
-) -> Option<Warmup> {
-    let (path, kind) = paths.iter().find_map(|path| Some((path, warmup::kind(&path.shape)?)))?;
-    Some(Warmup {
-        config: config.warmup.clone(),
-        client: client.clone(),
-        dispatch: Arc::clone(&path.dispatch),
-        shape: Arc::clone(&path.shape),
-        kind,
-        served: path.dispatch.served(),
-        metrics: metrics.warmup(),
-    })
-}
-
-/// How workers are made: each asks through the one client.
-fn recruiter(
-    (config, key_log): (dispatch::Config, KeyLog),
-    client: upstream::client::Client,
-    shape: Arc<Shape>,
-    cache: Arc<Cache>,
-    metrics: &Metrics,
-) -> Recruit {
-    let metrics = metrics.dispatch(&shape.path);
-    Box::new(move || {
-        let ask: dispatch::Ask = {
-            let (client, shape) = (client.clone(), Arc::clone(&shape));
-            Box::new(move |ask, on_wire| {
-                let (client, shape) = (client.clone(), Arc::clone(&shape));
-                Box::pin(async move { client.ask(&shape, &ask, on_wire).await })
-            })
-        };
-        let (worker, handle) =
-            Worker::new(config.clone(), Arc::clone(&shape), Arc::clone(&cache), metrics.clone(), ask);
-        (worker.log_keys(key_log.clone()), handle)
-    })
-}
-
 impl Edge {
     async fn handle<B>(&self, mut request: Request<B>) -> Response<ResponseBody>
     where
@@ -280,10 +245,14 @@ impl Edge {
     {
         let began = clock::now();
         let route = self.router.route(request.method(), request.uri());
-        let metrics = match route {
-            Route::Lookup(position) | Route::MethodNotAllowed(position) => &self.lookups[position].1,
-            Route::Unsafe(_) | Route::Passthrough(_) => &self.passed,
+        let (metrics, name) = match route {
+            Route::Lookup(position) | Route::MethodNotAllowed(position) => {
+                let (lookup, metrics) = &self.lookups[position];
+                (metrics, &*lookup.shape.path)
+            }
+            Route::Unsafe(_) | Route::Passthrough(_) => (&self.passed, "passthrough"),
         };
+        let journal = Journal::open(request.headers(), began);
         let admitted = self.admit(&mut request);
         let response = match (admitted, route) {
             // Before anything of it is read or said: to a stranger every path is the same.
@@ -299,6 +268,9 @@ impl Edge {
             }
         };
         metrics.answered(response.status(), took(began));
+        if let Some(journal) = journal {
+            journal.close(name, &response);
+        }
         response
     }
 

@@ -181,6 +181,24 @@ impl Scope {
         let digest = HASHER.hash_one((lookup, &credential, &fields));
         Self { lookup, credential, fields, sent: sent.into(), digest }
     }
+
+    /// What the log calls it: a keyed hash, by a key of its own that nobody knows and that is another one in each process.
+    /// It tells scopes apart and says nothing of what is in them.
+    #[must_use]
+    pub fn name(&self) -> ScopeName {
+        static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        ScopeName(HASHER.hash_one((self.lookup, &self.credential, &self.fields)))
+    }
+}
+
+/// A scope's name in the log: 16 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct ScopeName(u64);
+
+impl fmt::Display for ScopeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
 }
 
 impl PartialEq for Scope {

@@ -19,12 +19,15 @@ pub mod clock;
 pub mod codec;
 pub mod error;
 pub mod key;
+pub mod live;
+pub mod log_filter;
 pub mod record;
 pub mod secret;
 pub mod shape;
 
 pub mod key_hash;
 pub mod key_log;
+pub mod trace;
 
 pub mod metrics;
 pub mod request;

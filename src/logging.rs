@@ -2,35 +2,56 @@
 
 use std::panic;
 
-use audience_gateway::config::{Log, LogFormat};
-use tracing::{Subscriber, level_filters::LevelFilter};
+use audience_gateway::{
+    config::{Log, LogFormat},
+    log_filter::Filter,
+};
+use tracing::Subscriber;
 use tracing_subscriber::{
     Layer, Registry,
     filter::Targets,
     fmt::{self, MakeWriter},
     layer::SubscriberExt as _,
+    reload,
     util::SubscriberInitExt as _,
 };
 
+/// Sets what is written from then on.
+pub(crate) type Handle = reload::Handle<Targets, Registry>;
+
 /// Starts to write logs.
-pub(crate) fn start(log: &Log) {
-    subscriber(log, std::io::stderr).init();
+pub(crate) fn start(log: &Log) -> Handle {
+    let (subscriber, handle) = subscriber(log, std::io::stderr);
+    subscriber.init();
+    handle
 }
 
-/// What is written, and where. What libraries have to say is heard only from warnings on: at finer levels they print
-/// what passes through them.
-fn subscriber<W>(log: &Log, writer: W) -> impl Subscriber + Send + Sync + use<W>
+/// What is written, where, and how that is changed.
+fn subscriber<W>(log: &Log, writer: W) -> (impl Subscriber + Send + Sync + use<W>, Handle)
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let own = Targets::new().with_target("audience_gateway", log.level);
-    let filter = own.with_default(log.level.min(LevelFilter::WARN));
+    let (filter, handle) = reload::Layer::new(targets(&log.level));
     let layer = fmt::layer().with_writer(writer);
     let layer = match log.format {
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
         LogFormat::Text => layer.with_ansi(false).boxed(),
     };
-    Registry::default().with(layer.with_filter(filter))
+    (Registry::default().with(layer.with_filter(filter)), handle)
+}
+
+/// What libraries have to say is heard only from warnings on, whatever the filter is: see [`Filter::levels`].
+fn targets(filter: &Filter) -> Targets {
+    filter.levels().fold(Targets::new(), |targets, (module, level)| match module {
+        "" => targets.with_default(level),
+        module => targets.with_target(module, level),
+    })
+}
+
+/// What is written changes to this. Which lines are wanted is kept with each of them, so that one that is not wanted costs
+/// a look at memory, now as before.
+pub(crate) fn change(handle: &Handle, filter: &Filter) {
+    let _the_log_has_ended = handle.reload(targets(filter));
 }
 
 /// A panic's message may hold what was being worked on: only its place is printed.
@@ -80,7 +101,7 @@ mod tests {
         let config = Config::parse(&text, std::iter::empty()).expect("a configuration");
         let paper = Paper::default();
         let to = paper.clone();
-        tracing::subscriber::with_default(subscriber(&config.log, move || to.clone()), happens);
+        tracing::subscriber::with_default(subscriber(&config.log, move || to.clone()).0, happens);
         paper.text()
     }
 

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use audience_gateway::config::{Config, environment};
+use audience_gateway::config::{Config, Problems, environment};
 use clap::{Parser, Subcommand};
 
 mod commands;
@@ -86,7 +86,11 @@ fn main() -> ExitCode {
         Err(error) => return end(Err(Failure::Usage(commands::first_line(&error)))),
     };
     end(match arguments.command {
-        Command::Serve { file } => file.read().and_then(commands::serve),
+        Command::Serve { file } => {
+            let path = file.path();
+            let read = move || Config::load(&path, environment());
+            read().map_err(refused).and_then(|config| commands::serve(config, read))
+        }
         Command::Demo => commands::demo(),
         Command::Simulate(simulate) => commands::simulate(*simulate),
         Command::Check { file } => file.read().map(|config| commands::print(&config.to_toml())),
@@ -103,8 +107,14 @@ impl File {
     }
 
     fn read(self) -> Result<Config, Failure> {
-        Config::load(&self.path(), environment()).map_err(|problems| Failure::Usage(problems.to_string()))
+        Config::load(&self.path(), environment()).map_err(refused)
     }
+}
+
+/// A configuration that is refused.
+#[expect(clippy::needless_pass_by_value, reason = "it stands where an error is mapped")]
+fn refused(problems: Problems) -> Failure {
+    Failure::Usage(problems.to_string())
 }
 
 fn end(result: Result<(), Failure>) -> ExitCode {

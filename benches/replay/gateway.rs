@@ -219,8 +219,16 @@ impl Gateway {
         }
         let deadline = now + self.timeout;
         let client = client(lookup.client);
-        let wanted =
-            Wanted { client, keys: missing, fresh: false, no_store: false, deadline, partial: false, fallback: vec![] };
+        let wanted = Wanted {
+            client,
+            keys: missing,
+            fresh: false,
+            no_store: false,
+            deadline,
+            partial: false,
+            fallback: vec![],
+            trace: None,
+        };
         let Ok(waiting) = self.handle.submit(now, wanted) else { return Err(Told { fate: Fate::Refused, ..told }) };
         lock(&self.seen).comes(&keys);
         let told = Told { promised: waiting.promise(), ..told };

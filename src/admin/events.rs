@@ -20,6 +20,7 @@ use crate::{
     clock::{self, Instant},
     error::Refusal,
     key_log::Cause,
+    live::Count,
     metrics::EventOutcome,
     request::{
         body::{self, Limits},
@@ -57,7 +58,7 @@ impl Admin {
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
         body::check_headers(headers)?;
-        let limits = Limits { max: self.limits.max.min(MAX_EVENT), ..self.limits.clone() };
+        let limits = Limits { max: Count::new(self.limits.max.now().min(MAX_EVENT)), ..self.limits.clone() };
         let (body, _waited) = body::read(body, headers, &limits).await?;
         if depth::is_too_deep(&body) {
             return Err(Refusal::InvalidRequest(depth::TOO_DEEP.into()));

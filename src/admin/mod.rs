@@ -8,6 +8,7 @@
 mod events;
 mod forget;
 mod history;
+mod log;
 mod page;
 mod purge;
 mod readiness;
@@ -34,6 +35,8 @@ use crate::{
     dispatch,
     error::{JSON, Refusal},
     key_log::KeyLog,
+    live::{Count, Whole},
+    log_filter::Control,
     metrics::{AdminMetrics, Metrics},
     request::Limits,
     server::Stats,
@@ -44,7 +47,7 @@ use crate::{
 /// The media type of a plain word.
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 /// What is said at a path that is none.
-const PATHS: &str = "here are /, /livez, /readyz, /metrics, /status.json, /purge and /events\n";
+const PATHS: &str = "here are /, /livez, /readyz, /metrics, /status.json, /log, /purge and /events\n";
 
 /// One lookup path.
 pub struct Path {
@@ -53,11 +56,11 @@ pub struct Path {
     /// Its path and lists.
     pub shape: Arc<Shape>,
     /// Keys in one request.
-    pub max_keys: usize,
+    pub max_keys: Count,
     /// Its dispatchers.
     pub dispatch: Arc<dispatch::Fleet>,
     /// The limits of its dispatcher.
-    pub config: dispatch::Config,
+    pub config: Whole<dispatch::Config>,
 }
 
 /// The admin listener's service.
@@ -86,6 +89,8 @@ pub struct Admin {
     pub started: Instant,
     /// Where it says which keys were forgotten.
     pub key_log: KeyLog,
+    /// Which lines are written.
+    pub log: Arc<Control>,
 }
 
 impl Admin {
@@ -98,6 +103,7 @@ impl Admin {
         let answered = match (head.uri.path(), head.method == Method::POST) {
             ("/purge", true) => self.purge(&head.headers, body).await,
             ("/events", true) => self.event(&head.headers, body).await,
+            ("/log", _) => self.log(&head.method, &head.headers, body).await,
             ("/purge" | "/events", false) => Err(Refusal::MethodNotAllowed),
             (path, _) => Ok(self.look(path, &head.method)),
         };

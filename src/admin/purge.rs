@@ -45,7 +45,7 @@ impl Admin {
     {
         body::check_headers(headers)?;
         let (body, _waited) = body::read(body, headers, &self.limits).await?;
-        let paths: Vec<(&Shape, usize)> = self.paths.iter().map(|path| (&*path.shape, path.max_keys)).collect();
+        let paths: Vec<(&Shape, usize)> = self.paths.iter().map(|path| (&*path.shape, path.max_keys.now())).collect();
         let purge = purge::decode(&paths, &body)?;
         let now = clock::now();
         let all = purge == Purge::All;

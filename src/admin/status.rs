@@ -75,9 +75,9 @@ impl Admin {
         };
         json!({
             "path": path.shape.path,
-            "interval_seconds": seconds(path.config.interval),
+            "interval_seconds": seconds(path.config.now().interval),
             "gap_seconds": seconds(status.queue.gap),
-            "max_batch_keys": path.config.max_batch_keys,
+            "max_batch_keys": path.config.now().max_batch_keys,
             "learned_max_batch_keys": status.max_batch_keys,
             "queue": {
                 "waiting": status.queue.waiting,

@@ -28,6 +28,7 @@ use std::{
 use super::{
     entry::{Answer, Policy},
     index::Index,
+    terms::Terms,
 };
 use crate::{
     clock::Instant,
@@ -50,7 +51,7 @@ const SEARCH_PAUSE: Duration = Duration::from_secs(1);
 /// The keys that are noted, by scope.
 pub(super) struct Ahead {
     index: Arc<Index>,
-    policy: Policy,
+    terms: Terms,
     state: Mutex<State>,
 }
 
@@ -82,8 +83,8 @@ enum Moment {
 
 impl Ahead {
     /// Nothing is noted. `index` says what is held.
-    pub(super) fn new(index: Arc<Index>, policy: Policy) -> Self {
-        Self { index, policy, state: Mutex::default() }
+    pub(super) fn new(index: Arc<Index>, terms: Terms) -> Self {
+        Self { index, terms, state: Mutex::default() }
     }
 
     /// Notes a key that was just read.
@@ -98,7 +99,7 @@ impl Ahead {
         }
         state.count += 1;
         state.serial += 1;
-        let place = (answer.due_at(&self.policy), state.serial);
+        let place = (answer.due_at(&self.terms.now()), state.serial);
         let noted = match state.scopes.get_mut(scope) {
             Some(noted) => noted,
             None => state.scopes.entry(Arc::clone(scope)).or_default(),
@@ -118,7 +119,7 @@ impl Ahead {
         let state = &mut *state;
         let Some(noted) = state.scopes.get_mut(scope) else { return Vec::new() };
         let mut left = AT_ONCE;
-        state.count -= noted.advance(scope, now, |key| self.due(key, now), (&self.policy, &mut left));
+        state.count -= noted.advance(scope, now, |key| self.due(key, now), (&self.terms.now(), &mut left));
         let mut taken = Vec::new();
         let mut customers: HashSet<usize> = HashSet::new();
         let mut over = Vec::new();
@@ -170,7 +171,7 @@ impl Ahead {
         let mut left = AT_ONCE;
         let mut gone = 0;
         for (scope, noted) in &mut state.scopes {
-            gone += noted.advance(scope, now, |key| self.due(key, now), (&self.policy, &mut left));
+            gone += noted.advance(scope, now, |key| self.due(key, now), (&self.terms.now(), &mut left));
         }
         state.count -= gone;
         state.scopes.retain(|_, noted| !noted.moments.is_empty());
@@ -202,7 +203,7 @@ impl Ahead {
 
     /// What is held behind a key, if it is late enough in its lifetime.
     fn due(&self, key: &Key, now: Instant) -> Option<Answer> {
-        self.index.get(key).filter(|answer| answer.due_at(&self.policy) <= now)
+        self.index.get(key).filter(|answer| answer.due_at(&self.terms.now()) <= now)
     }
 
     /// For one step, which no panic interrupts.

@@ -139,7 +139,7 @@ impl Forgetting<'_> {
 
     /// Whether what was asked then was still given to callers: nobody misses what was not.
     fn is_good(&self, fetched_at: Instant) -> bool {
-        let policy = &self.cache.policy;
+        let policy = self.cache.policy();
         self.now.saturating_duration_since(fetched_at) < policy.ttl + policy.stale_while_revalidate
     }
 

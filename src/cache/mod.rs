@@ -30,6 +30,7 @@ mod index;
 mod packing;
 mod resident;
 mod scopes;
+mod terms;
 mod versions;
 
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -44,6 +45,7 @@ use self::{
     packing::Packing,
     resident::{Fate, Resident, Residents},
     scopes::Scopes,
+    terms::Terms,
 };
 pub use self::{
     entry::{Answer, Freshness, List, Policy},
@@ -77,7 +79,7 @@ pub struct Config {
 pub struct Cache {
     index: Arc<Index>,
     residents: Residents,
-    policy: Policy,
+    terms: Terms,
     /// The envelope of the last success of each lookup path.
     envelopes: RwLock<Vec<Bytes>>,
     /// What requests under way may not bring back.
@@ -102,11 +104,12 @@ impl Cache {
     /// An empty cache whose residents go in so many pages or more.
     fn with_pages(config: &Config, metrics: CacheMetrics, pages: u64) -> Self {
         let index = Arc::new(Index::new());
+        let terms = Terms::new(&config.policy);
         Self {
-            ahead: Ahead::new(Arc::clone(&index), config.policy.clone()),
+            ahead: Ahead::new(Arc::clone(&index), terms.clone()),
             index,
             residents: Residents::new(config.capacity, pages),
-            policy: config.policy.clone(),
+            terms,
             envelopes: RwLock::default(),
             bars: Bars::default(),
             carriers: Carriers::default(),
@@ -119,8 +122,13 @@ impl Cache {
 
     /// How long answers are good, and for what.
     #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn policy(&self) -> Policy {
+        self.terms.now()
+    }
+
+    /// How long they are from now on, those that are cached already included.
+    pub fn set_policy(&self, policy: &Policy) {
+        self.terms.set(policy);
     }
 
     /// The answer behind a key, however old: the caller judges. Counts as a use.

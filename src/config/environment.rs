@@ -1,6 +1,8 @@
 //! The environment variables that override keys: `GATEWAY_CACHE__TTL` is `cache.ttl`, `GATEWAY_LOOKUP__0__INTERVAL` is
 //! `lookup[0].interval`.
 //!
+//! `RUST_LOG` is `log.level` where no variable of that name says otherwise: it is what people try first.
+//!
 //! A double underscore stands for every step down. Names without one are not ours to judge: `GATEWAY_CONFIG` names the
 //! file, and Kubernetes sets `GATEWAY_PORT_8080_TCP` for a service called gateway.
 
@@ -10,6 +12,9 @@ use super::problems::Problems;
 
 const PREFIX: &str = "GATEWAY_";
 const STEP: &str = "__";
+
+/// What programs in Rust commonly take for the level of their log, and the key that it is here.
+const RUST_LOG: (&str, &str) = ("RUST_LOG", "log.level");
 
 /// One variable that names a key.
 struct Variable {
@@ -26,7 +31,12 @@ impl Variables {
     /// Picks those that name a key; two spellings of one key are a problem.
     pub(super) fn new(environment: impl Iterator<Item = (String, String)>, problems: &mut Problems) -> Self {
         let mut variables = BTreeMap::new();
+        let mut rust_log = None;
         for (name, text) in environment {
+            if name == RUST_LOG.0 && !text.trim().is_empty() {
+                rust_log = Some(Variable { name, text, used: false });
+                continue;
+            }
             let Some(rest) = name.strip_prefix(PREFIX).filter(|_| name.contains(STEP)) else {
                 continue;
             };
@@ -35,6 +45,9 @@ impl Variables {
             if let Some(other) = variables.insert(path, variable) {
                 problems.add(name, format!("names the same key as {}", other.name));
             }
+        }
+        if let Some(variable) = rust_log {
+            variables.entry(RUST_LOG.1.to_owned()).or_insert(variable);
         }
         Self(variables)
     }

@@ -15,17 +15,9 @@ const SHORTEST_SECRET: usize = 32;
 
 pub(super) fn log(section: &mut Section<'_>) -> Log {
     let formats = [LogFormat::Json, LogFormat::Text].map(|format| (format.as_str(), format));
-    let levels = [
-        ("off", LevelFilter::OFF),
-        ("error", LevelFilter::ERROR),
-        ("warn", LevelFilter::WARN),
-        ("info", LevelFilter::INFO),
-        ("debug", LevelFilter::DEBUG),
-        ("trace", LevelFilter::TRACE),
-    ];
     Log {
         format: section.take("format", LogFormat::Json, choice(&formats)),
-        level: section.take("level", LevelFilter::INFO, choice(&levels)),
+        level: section.take("level", LevelFilter::INFO.into(), string(str::parse)),
         key_hash_secret: key_hash_secret(section),
     }
 }

@@ -5,6 +5,7 @@
 //! only this one composes them. Every key is taken in exactly one place ([`sections`], [`lookups`]), through a [`reader`]
 //! that therefore knows which keys there are; `config/gateway.toml` and [`Config::to_toml`] are compared with it by tests.
 
+mod changes;
 mod clients;
 mod credentials;
 mod environment;
@@ -28,14 +29,13 @@ mod tests;
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
-use tracing::level_filters::LevelFilter;
-
 pub use self::{
+    changes::Changes,
     environment::environment,
     problems::{Problem, Problems},
 };
 use self::{file::Written, reader::Reader};
-use crate::{cache, dispatch, lookup, passthrough, secret::Secret, server, shape::Shape, upstream};
+use crate::{cache, dispatch, log_filter::Filter, lookup, passthrough, secret::Secret, server, shape::Shape, upstream};
 
 /// Everything the program runs on.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -97,8 +97,8 @@ pub struct Lookup {
 pub struct Log {
     /// What a line looks like.
     pub format: LogFormat,
-    /// The least severe level that is written.
-    pub level: LevelFilter,
+    /// Which lines are written.
+    pub level: Filter,
     /// With what keys are hashed to be named; without it they are not.
     pub key_hash_secret: Option<Secret>,
 }

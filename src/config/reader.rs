@@ -246,7 +246,7 @@ fn quoted(key: &str) -> String {
 }
 
 /// `lookup[0].interval` as `lookup[].interval`.
-fn without_indices(path: &str) -> String {
+pub(super) fn without_indices(path: &str) -> String {
     let mut generic = String::with_capacity(path.len());
     for (position, part) in path.split('[').enumerate() {
         if position == 0 {

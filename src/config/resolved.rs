@@ -1,6 +1,8 @@
 //! The configuration as `check` prints it: every key with the value the program would run on, as TOML that reads back to
 //! the same [`Config`].
 
+use std::collections::BTreeMap;
+
 use super::{
     Config,
     value::{format_duration, format_size},
@@ -16,7 +18,10 @@ impl Config {
     /// Every key with its value, secrets masked.
     #[must_use]
     pub fn to_toml(&self) -> String {
-        let mut text = Text::default();
+        self.write(Text::default())
+    }
+
+    fn write(&self, mut text: Text) -> String {
         self.write_server(&mut text);
         self.write_upstream(&mut text);
         for lookup in &self.lookups {
@@ -36,7 +41,7 @@ impl Config {
             }
         }
         self.write_rest(&mut text);
-        text.0
+        text.written
     }
 
     fn write_server(&self, text: &mut Text) {
@@ -82,7 +87,7 @@ impl Config {
             Mode::Managed(application) => {
                 text.key("mode", "managed");
                 text.key("instance_appid", &*application.id);
-                text.key("instance_secret", MASK);
+                text.key("instance_secret", application.secret.reveal());
             }
         }
         text.header("[clients]");
@@ -132,9 +137,35 @@ impl Config {
         text.header("[log]");
         text.key("format", self.log.format.as_str());
         text.key("level", self.log.level.to_string());
-        if self.log.key_hash_secret.is_some() {
-            text.key("key_hash_secret", MASK);
+        if let Some(secret) = &self.log.key_hash_secret {
+            text.key("key_hash_secret", secret.reveal());
         }
+    }
+}
+
+/// Every key, with its indices, and its value, secrets too: to be compared, and never to be shown.
+pub(super) fn leaves(config: &Config) -> BTreeMap<String, toml::Value> {
+    let text = config.write(Text { reveals: true, ..Text::default() });
+    let table: toml::Table = text.parse().expect("this holds because it is written to be read back");
+    let mut found = BTreeMap::new();
+    collect(toml::Value::Table(table), String::new(), &mut found);
+    found
+}
+
+fn collect(value: toml::Value, path: String, found: &mut BTreeMap<String, toml::Value>) {
+    match value {
+        toml::Value::Table(table) => {
+            for (key, value) in table {
+                let path = if path.is_empty() { key } else { format!("{path}.{key}") };
+                collect(value, path, found);
+            }
+        }
+        toml::Value::Array(array) if array.iter().any(toml::Value::is_table) => {
+            for (index, value) in array.into_iter().enumerate() {
+                collect(value, format!("{path}[{index}]"), found);
+            }
+        }
+        value => drop(found.insert(path, value)),
     }
 }
 
@@ -158,20 +189,24 @@ fn bytes(size: usize) -> u64 {
 
 /// TOML in the order in which it was written.
 #[derive(Default)]
-struct Text(String);
+struct Text {
+    written: String,
+    /// Whether secrets are written as what they are.
+    reveals: bool,
+}
 
 impl Text {
     fn header(&mut self, header: &str) {
-        if !self.0.is_empty() {
-            self.0.push('\n');
+        if !self.written.is_empty() {
+            self.written.push('\n');
         }
-        self.0.push_str(header);
-        self.0.push('\n');
+        self.written.push_str(header);
+        self.written.push('\n');
     }
 
     fn key(&mut self, key: &str, value: impl Into<toml::Value>) {
-        let value = if SECRETS.contains(&key) { MASK.into() } else { value.into() };
-        self.0.push_str(&format!("{key} = {value}\n"));
+        let value = if SECRETS.contains(&key) && !self.reveals { MASK.into() } else { value.into() };
+        self.written.push_str(&format!("{key} = {value}\n"));
     }
 }
 
@@ -184,6 +219,6 @@ mod tests {
         let mut text = Text::default();
         text.header("[upstream.credentials]");
         text.key("instance_secret", "hunter2");
-        assert_eq!(text.0, "[upstream.credentials]\ninstance_secret = \"***\"\n");
+        assert_eq!(text.written, "[upstream.credentials]\ninstance_secret = \"***\"\n");
     }
 }

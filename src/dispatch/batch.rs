@@ -8,14 +8,14 @@
 //!                  Held ──┘ before anything else
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
     entry::{Again, Background, Entry, Halved, Held, Lane, Need, Place},
     queue::Queue,
     ticket::{Failure, Finished, Outcome, TicketId},
 };
-use crate::{cache::Answer, clock::Instant, key::Key, upstream::verdict::Ask};
+use crate::{cache::Answer, clock::Instant, key::Key, trace, upstream::verdict::Ask};
 
 /// Names a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -48,6 +48,8 @@ pub struct Batch {
     pub background: usize,
     /// Keys in it that were not even queued: the last ones of the ask.
     pub riders: usize,
+    /// The traces of those who wait for it.
+    pub traces: Vec<Arc<trace::Context>>,
 }
 
 /// What became of one key of a batch.
@@ -325,17 +327,29 @@ impl<W> Queue<W> {
         self.make_room(0);
     }
 
+    /// The traces of those who wait for these keys, each ticket's once.
+    fn traces_of(&self, keys: &[Key]) -> Vec<Arc<trace::Context>> {
+        if self.traces.is_empty() {
+            return Vec::new();
+        }
+        let tickets = keys.iter().filter_map(|key| self.entries.get(key)).flat_map(|entry| entry.waiters.keys());
+        let mut seen = BTreeSet::new();
+        let new = tickets.filter(|ticket| seen.insert(**ticket)).filter_map(|ticket| self.traces.get(ticket));
+        new.take(trace::MOST_LINKS).cloned().collect()
+    }
+
     /// Queued => InFlight
     pub(super) fn send(&mut self, keys: Vec<Key>, lane: Lane, how: Again, now: Instant) -> Batch {
         let id = BatchId(self.next());
         let scope = Arc::clone(&keys[0].scope);
         let mut batch = Batch {
             id,
-            ask: Ask { scope: Arc::clone(&scope), ids: keys.iter().map(|key| key.id.clone()).collect() },
+            ask: Ask::new(Arc::clone(&scope), keys.iter().map(|key| key.id.clone()).collect()),
             needs: Vec::with_capacity(keys.len()),
             waits: Vec::with_capacity(keys.len()),
             background: 0,
             riders: 0,
+            traces: self.traces_of(&keys),
         };
         for key in &keys {
             let entry = self.entries.get_mut(key).expect("this holds because only queued keys are chosen");

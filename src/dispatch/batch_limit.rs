@@ -38,6 +38,17 @@ impl BatchLimit {
         Self { configured, limit: configured, ceiling: None, passed: 0, full: 0 }
     }
 
+    /// Another maximum is configured. What turned out to be too many stays so.
+    pub fn reconfigure(&mut self, configured: usize) {
+        if self.limit == self.configured || self.limit > configured {
+            self.limit = configured;
+        }
+        if let Some((size, _)) = self.ceiling {
+            self.limit = self.limit.min(size.saturating_sub(1).max(1));
+        }
+        self.configured = configured;
+    }
+
     /// The most keys that a request may carry now.
     #[must_use]
     pub fn now(&self) -> usize {

@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use super::{
-    Handle, Health, LimitPer, Refused, Status, Warming, Worker,
+    Config, Handle, Health, LimitPer, Refused, Status, Warming, Worker,
     handle::{Waiting, Wanted},
     timeline::{Slot, Timeline},
 };
@@ -132,6 +132,11 @@ impl Fleet {
     #[must_use]
     pub fn served(&self) -> watch::Receiver<Option<Arc<Scope>>> {
         self.served.subscribe()
+    }
+
+    /// The limits of every dispatcher are these from now on. Those that are started later are the recruiter's affair.
+    pub fn reconfigure(&self, config: &Config) {
+        self.members().by_credential.values().for_each(|member| member.handle.reconfigure(config));
     }
 
     /// The dispatcher that asks for keys of this scope; none when there are too many credentials.

@@ -22,6 +22,7 @@ use crate::{
     clock::Instant,
     key::{Key, Scope},
     metrics::{DispatchMetrics, QueueGauges, Refresh},
+    trace,
 };
 
 /// What became of each key of a lookup, in the order asked; none where nothing has yet.
@@ -61,6 +62,8 @@ pub struct Wanted {
     pub deadline: Instant,
     /// Whether the caller takes what is ready by then, so that a wait that is too long is no reason to refuse it.
     pub partial: bool,
+    /// The trace that it belongs to.
+    pub trace: Option<Arc<trace::Context>>,
 }
 
 /// What one dispatcher looks like at a moment.
@@ -94,6 +97,8 @@ pub enum Health {
 
 /// Everything that callers and the worker share.
 pub(super) struct State {
+    /// The limits now: those of the worker's own [configuration](Shared::config) that may change have changed here.
+    pub(super) config: Config,
     pub(super) queue: Queue<Waker>,
     pub(super) pacer: Pacer,
     pub(super) absence: Absence,
@@ -104,6 +109,8 @@ pub(super) struct State {
     pub(super) idle: Idle,
     /// What became of the last slots.
     pub(super) timeline: Timeline,
+    /// Whether the queue was full, which is said once until there is room for a quarter of it.
+    full: bool,
     /// From when on nobody is waited for any more.
     pub(super) drain_at: Option<Instant>,
     /// Up to when slots have been counted as used or idle.
@@ -123,6 +130,7 @@ pub(super) struct Shared {
 impl Shared {
     pub(super) fn new(config: Config, lists: usize, metrics: DispatchMetrics, now: Instant) -> Self {
         let state = State {
+            config: config.clone(),
             queue: Queue::new(config.max_batch_keys, config.max_pending_keys),
             pacer: Pacer::new(config.interval, now),
             absence: Absence::new(config.mixed_lists, lists),
@@ -133,6 +141,7 @@ impl Shared {
                 cold: Cold::new(config.warmup, config.max_batch_keys, now),
             },
             timeline: Timeline::default(),
+            full: false,
             drain_at: None,
             counted_until: now,
         };
@@ -158,6 +167,18 @@ impl State {
             if slots == 0 { Duration::ZERO } else { self.pacer.ready_at().saturating_duration_since(now) };
         let further = u32::try_from(slots.saturating_sub(1)).unwrap_or(u32::MAX);
         until_first + self.pacer.gap().saturating_mul(further) + self.latency
+    }
+
+    /// Says when the queue is full, and when there is room again.
+    fn note_full(&mut self, refused: bool) {
+        let (pending, max_pending_keys) = (self.queue.pending(), self.config.max_pending_keys);
+        if refused && !self.full {
+            tracing::warn!(max_pending_keys, "the queue is full: lookups are refused");
+            self.full = true;
+        } else if !refused && self.full && pending <= max_pending_keys / 4 * 3 {
+            tracing::warn!(max_pending_keys, pending, "the queue has room again");
+            self.full = false;
+        }
     }
 
     /// Counts the slots that passed with nothing to send since they were last counted.
@@ -187,7 +208,7 @@ impl Handle {
     /// # Errors
     /// When the queue is full, cannot make the deadline, or the upstream is down: nothing is waited for then.
     pub fn submit(&self, now: Instant, wanted: Wanted) -> Result<Waiting, Refused> {
-        let Wanted { client, keys, fallback, fresh, no_store, deadline, partial } = wanted;
+        let Wanted { client, keys, fallback, fresh, no_store, deadline, partial, trace } = wanted;
         let metrics = &self.shared.metrics;
         let mut state = self.shared.state();
         if state.drain_at.is_some_and(|drain_at| drain_at <= now) {
@@ -202,7 +223,7 @@ impl Handle {
             }
             metrics.rejected_outage.inc();
             let wait = state.pacer.ready_at().saturating_duration_since(now);
-            return Err(Refused::Down(wait.max(self.shared.config.interval)));
+            return Err(Refused::Down(wait.max(state.config.interval)));
         }
         let unsent = if fresh { keys.len() } else { state.queue.unsent(&keys) };
         let promise = state.promise(now, client, keys.first().map(|key| &key.scope), unsent);
@@ -215,8 +236,13 @@ impl Handle {
         let order = Order { client, keys, fallback, need, fresh, no_store, waker };
         let Ok(submitted) = state.queue.submit(now, order) else {
             metrics.rejected_full.inc();
+            state.note_full(true);
             return Err(Refused::Full(promise));
         };
+        state.note_full(false);
+        if let Some(trace) = trace {
+            state.queue.trace(submitted.ticket, trace);
+        }
         drop(state);
         metrics.coalesced.inc_by(submitted.coalesced as u64);
         self.shared.wake.notify_one();
@@ -244,6 +270,17 @@ impl Handle {
     pub(super) fn is_idle(&self) -> bool {
         let state = self.shared.state();
         state.queue.pending() == 0 && state.in_flight == 0 && state.idle.cold.queued() == 0
+    }
+
+    /// Its limits are these from now on: the interval, and how much may be in a batch, wait, and be under way. What the
+    /// upstream has taught about the first two stays, as far as it fits.
+    pub(super) fn reconfigure(&self, config: &Config) {
+        let mut state = self.shared.state();
+        state.pacer.set_interval(config.interval);
+        state.queue.set_limits(config.max_batch_keys, config.max_pending_keys);
+        state.config = config.clone();
+        drop(state);
+        self.shared.wake.notify_one();
     }
 
     /// From `at` on nobody is waited for any more: whoever still waits then is told that the gateway shuts down.

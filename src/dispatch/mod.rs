@@ -28,6 +28,7 @@ pub mod idle;
 pub mod pacer;
 mod promise;
 pub mod queue;
+mod report;
 mod ride;
 mod share;
 mod spare;

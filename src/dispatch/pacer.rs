@@ -58,6 +58,10 @@ pub const OUTAGE: u32 = 3;
 /// stop the gateway for a day.
 pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
+/// After how many answers without one a refusal is over. Where the margin balances, one request in thirty is refused: that
+/// is one long state, and not a new one each time.
+const CALM: u32 = 50;
+
 /// A clock that stands where it is put.
 #[derive(Clone, Default)]
 struct Hand(Arc<AtomicU64>);
@@ -70,11 +74,20 @@ impl Clock for Hand {
     }
 }
 
+type Floor = RateLimiter<NotKeyed, InMemoryState, Hand, NoOpMiddleware<Nanos>>;
+
+fn floor(interval: Duration, hand: &Hand) -> Floor {
+    let quota = Quota::with_period(interval)
+        .expect("this holds because the configuration refuses an interval of zero")
+        .allow_burst(NonZeroU32::MIN);
+    RateLimiter::direct_with_clock(quota, hand.clone())
+}
+
 /// The pace of one lookup path.
 pub struct Pacer {
     interval: Duration,
     margin: Duration,
-    floor: RateLimiter<NotKeyed, InMemoryState, Hand, NoOpMiddleware<Nanos>>,
+    floor: Floor,
     hand: Hand,
     origin: Instant,
     /// When the last request was started, or handed to its connection if that came later.
@@ -90,6 +103,8 @@ pub struct Pacer {
     failures: u32,
     /// Whether the last answer was that the upstream is asked too often.
     refused: bool,
+    /// How many answers have come since it last said so, until there are [`CALM`].
+    calm: Option<u32>,
 }
 
 impl Pacer {
@@ -97,10 +112,7 @@ impl Pacer {
     #[must_use]
     pub fn new(interval: Duration, now: Instant) -> Self {
         let hand = Hand::default();
-        let quota = Quota::with_period(interval)
-            .expect("this holds because the configuration refuses an interval of zero")
-            .allow_burst(NonZeroU32::MIN);
-        let floor = RateLimiter::direct_with_clock(quota, hand.clone());
+        let floor = floor(interval, &hand);
         let margin = least_margin(interval);
         Self {
             interval,
@@ -115,7 +127,19 @@ impl Pacer {
             starting: false,
             failures: 0,
             refused: false,
+            calm: None,
         }
+    }
+
+    /// From now on this interval is kept, from the last start on. The margin stays what it is, if that is enough.
+    pub fn set_interval(&mut self, interval: Duration) {
+        if self.interval == interval {
+            return;
+        }
+        // The new floor knows of no start: the gap from the last one on is kept by `ready_at`.
+        self.floor = floor(interval, &self.hand);
+        self.interval = interval;
+        self.margin = self.margin.clamp(least_margin(interval), interval.max(least_margin(interval)));
     }
 
     /// The gap now kept between starts, margin included.
@@ -170,9 +194,7 @@ impl Pacer {
 
     /// The upstream answered.
     pub fn succeeded(&mut self) {
-        self.failures = 0;
-        self.refused = false;
-        self.back_off = None;
+        self.reached();
         self.margin -= (self.margin - least_margin(self.interval)) / SHRINK;
     }
 
@@ -180,6 +202,7 @@ impl Pacer {
     pub fn reached(&mut self) {
         self.failures = 0;
         self.refused = false;
+        self.calm = self.calm.map(|answers| answers + 1).filter(|answers| *answers < CALM);
         self.back_off = None;
     }
 
@@ -187,6 +210,7 @@ impl Pacer {
     pub fn throttled(&mut self, now: Instant, retry_after: Option<Duration>) {
         self.failures = 0;
         self.refused = true;
+        self.calm = Some(0);
         self.margin = (self.margin * 3 / 2).min(self.interval);
         self.back_off = None;
         if let Some(wait) = retry_after {
@@ -221,6 +245,12 @@ impl Pacer {
     #[must_use]
     pub fn is_probing(&self) -> bool {
         self.failures > 0
+    }
+
+    /// Whether the upstream said not long ago that it is asked too often.
+    #[must_use]
+    pub fn is_throttled(&self) -> bool {
+        self.calm.is_some()
     }
 
     /// Whether the last request failed or was refused.
@@ -294,6 +324,36 @@ mod tests {
             pacer.succeeded();
         }
         assert!(pacer.gap() - least < Duration::from_millis(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn refusals_now_and_then_are_one_state_that_ends_after_many_answers_without_one() {
+        let (mut pacer, now) = pacer();
+        assert!(!pacer.is_throttled());
+        for _ in 0..3 {
+            pacer.throttled(now, None);
+            for _ in 0..CALM - 1 {
+                pacer.succeeded();
+                assert!(pacer.is_throttled());
+            }
+        }
+        pacer.reached();
+        assert!(!pacer.is_throttled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_interval_counts_from_the_last_start_on() {
+        let (mut pacer, now) = pacer();
+        assert_eq!(pacer.start(now), Ok(()));
+        pacer.set_interval(SECOND * 3);
+        assert!(pacer.ready_at() >= now + SECOND * 3);
+        assert!(pacer.start(now + SECOND * 2).is_err());
+        pacer.set_interval(SECOND / 2);
+        let next = pacer.ready_at();
+        assert!(next >= now + SECOND / 2 && next < now + SECOND);
+        assert!(pacer.start(now + SECOND / 4).is_err());
+        assert_eq!(pacer.start(next), Ok(()));
+        assert!(pacer.start(next + SECOND / 4).is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -30,6 +30,7 @@ use crate::{
     clock::Instant,
     key::{Key, Scope},
     metrics::QueueGauges,
+    trace,
 };
 
 /// How long a key stays queued that nobody waits for any more: a caller who retries does so within a minute.
@@ -58,6 +59,8 @@ pub struct Queue<W> {
     max_pending_keys: usize,
     pub(super) entries: HashMap<Key, Entry>,
     pub(super) tickets: BTreeMap<TicketId, Ticket<W>>,
+    /// The traces of those tickets that belong to one.
+    pub(super) traces: HashMap<TicketId, Arc<trace::Context>>,
     /// Queued keys that nobody waits for, by class, oldest first.
     pub(super) background: BTreeMap<(Background, u64), (Key, Instant)>,
     pub(super) held: VecDeque<Held>,
@@ -93,6 +96,7 @@ impl<W> Queue<W> {
             max_pending_keys,
             entries: HashMap::new(),
             tickets: BTreeMap::new(),
+            traces: HashMap::new(),
             background: BTreeMap::new(),
             held: VecDeque::new(),
             flights: HashMap::new(),
@@ -124,6 +128,14 @@ impl<W> Queue<W> {
     /// From now on a batch carries one key only, or as many as fit.
     pub fn probe(&mut self, probing: bool) {
         self.probing = probing;
+    }
+
+    /// From now on these limits count. What waits already stays, even if it is more.
+    pub fn set_limits(&mut self, max_batch_keys: usize, max_pending_keys: usize) {
+        self.limit.reconfigure(max_batch_keys);
+        self.rides.reconfigure(max_batch_keys);
+        self.max_pending_keys = max_pending_keys;
+        self.forecast = None;
     }
 
     /// How many keys the next batch may carry. While a rejected batch is being halved, no more than its halves: it may
@@ -189,6 +201,11 @@ impl<W> Queue<W> {
         Ok(Submitted { ticket, coalesced })
     }
 
+    /// A ticket belongs to a trace: requests upstream for its keys will belong to it, too.
+    pub fn trace(&mut self, ticket: TicketId, trace: Arc<trace::Context>) {
+        self.traces.insert(ticket, trace);
+    }
+
     /// Queues stale keys to be refreshed behind the answer that was just given. Keys already queued or under way, keys
     /// that the upstream refused lately, and keys beyond the limit are left out. Returns how many were taken.
     pub fn refresh(&mut self, now: Instant, keys: impl IntoIterator<Item = Key>, need: Need) -> usize {
@@ -213,6 +230,7 @@ impl<W> Queue<W> {
     /// [`ABANDONED_FOR`].
     pub fn cancel(&mut self, ticket: TicketId, now: Instant) -> Option<Finished<W>> {
         let ticket_gone = self.tickets.remove(&ticket)?;
+        self.traces.remove(&ticket);
         for key in ticket_gone.open() {
             self.leave(ticket, key, now);
         }

@@ -3,16 +3,16 @@
 //! Fetches live in the worker's own task set: a caller that goes away takes none with it. The order of an answer is
 //! fixed: the cache is written, then everybody who waits is woken.
 
-use std::{collections::HashMap, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, mem, pin::Pin, sync::Arc, time::Duration};
 
 use tokio::task::{Id as TaskId, JoinError, JoinSet};
-use tracing::{info, warn};
 
 use super::{
     Config,
     batch::{Batch, Settled},
     entry::Need,
     handle::{Handle, Shared, State, Waker},
+    report::Condition,
     spare::Spare,
     ticket::{Failure, Finished},
 };
@@ -24,6 +24,7 @@ use crate::{
     metrics::DispatchMetrics,
     record::{Parts, Record},
     shape::Shape,
+    trace::Onward,
     upstream::verdict::{self, Success, Verdict},
 };
 
@@ -41,11 +42,13 @@ pub(super) struct Fetched {
     verdict: Verdict,
 }
 
-struct UnderWay {
-    batch: Batch,
-    fetch: Fetch,
+pub(super) struct UnderWay {
+    pub(super) batch: Batch,
+    pub(super) fetch: Fetch,
     /// Why its riders are in it.
     spare: Spare,
+    /// Where it belongs, if somebody who waits for it is traced.
+    pub(super) onward: Option<Onward>,
 }
 
 /// The worker of one lookup path.
@@ -61,7 +64,7 @@ pub struct Worker {
     /// The fetch that was started last.
     newest: Option<TaskId>,
     /// Where it says which keys were asked for.
-    key_log: KeyLog,
+    pub(super) key_log: KeyLog,
 }
 
 impl Worker {
@@ -138,13 +141,13 @@ impl Worker {
         if state.queue.work_since().is_none() {
             return self.use_idle_slot(state, now);
         }
-        let config = &self.shared.config;
+        let (max_in_flight, linger) = (state.config.max_in_flight, state.config.linger);
         // While the upstream fails, one request at a time finds out whether it is back.
-        let at_once = if state.pacer.is_probing() { 1 } else { config.max_in_flight };
+        let at_once = if state.pacer.is_probing() { 1 } else { max_in_flight };
         if self.fetches.len() >= at_once || state.pacer.is_starting() {
             return None;
         }
-        let ready_at = state.pacer.ready_at().max(state.queue.work_since()? + config.linger);
+        let ready_at = state.pacer.ready_at().max(state.queue.work_since()? + linger);
         if now < ready_at {
             return Some(ready_at);
         }
@@ -160,7 +163,7 @@ impl Worker {
     }
 
     /// Sends a batch in a slot that was granted.
-    pub(super) fn start(&mut self, state: &mut State, batch: Batch, spare: Spare, now: Instant) {
+    pub(super) fn start(&mut self, state: &mut State, mut batch: Batch, spare: Spare, now: Instant) {
         let metrics = &self.shared.metrics;
         metrics.slots_used.inc();
         metrics.batch_keys.observe(batch.ask.ids.len() as f64);
@@ -174,10 +177,12 @@ impl Worker {
         });
         state.timeline.used(now, batch.ask.ids.len());
         let fetch = self.cache.open(&batch.ask.scope, now);
+        let onward = Onward::of(mem::take(&mut batch.traces));
+        batch.ask.trace = onward.as_ref().map(|onward| onward.context.clone());
         let asking = (self.ask)(batch.ask.clone(), on_wire);
         let task = self.fetches.spawn(async move { Fetched { verdict: asking.await } });
         self.newest = Some(task.id());
-        self.under_way.insert(task.id(), UnderWay { batch, fetch, spare });
+        self.under_way.insert(task.id(), UnderWay { batch, fetch, spare, onward });
         state.in_flight = self.fetches.len();
     }
 
@@ -195,42 +200,16 @@ impl Worker {
         if self.newest == Some(task) {
             state.pacer.ended();
         }
-        let was_down = state.pacer.is_down();
+        let before = Condition::of(&state);
         let finished = self.apply(&mut state, under_way, verdict, now);
-        let is_down = state.pacer.is_down();
+        let (after, gap) = (Condition::of(&state), state.pacer.gap());
         drop(state);
         wake(finished);
-        if was_down != is_down {
-            warn!(lookup = %self.shape.path, down = is_down, "the upstream's state changed");
-        }
-    }
-
-    /// Counts and logs one upstream request: never a record or a token, and a key by its hash only.
-    fn note(&self, UnderWay { batch, fetch, .. }: &UnderWay, verdict: &Verdict, now: Instant) {
-        let took = now.saturating_duration_since(fetch.started());
-        let metrics = &self.shared.metrics;
-        metrics.outcome(verdict.outcome());
-        metrics.upstream_duration.observe(took.as_secs_f64());
-        let waited = batch.waits.iter().max().copied().unwrap_or_default();
-        info!(
-            lookup = %self.shape.path,
-            outcome = verdict.outcome().as_str(),
-            reason = verdict.reason(),
-            keys = batch.ask.ids.len(),
-            background_keys = batch.background,
-            rider_keys = batch.riders,
-            waited_ms = millis(waited),
-            took_ms = millis(took),
-            "upstream request"
-        );
-        if let Some(lines) = self.key_log.of(&self.shape) {
-            let keys = batch.ask.ids.len();
-            batch.ask.ids.iter().for_each(|id| lines.fetched(id, verdict.outcome().as_str(), keys));
-        }
+        self.report(before, after, gap);
     }
 
     fn apply(&self, state: &mut State, under_way: UnderWay, verdict: Verdict, now: Instant) -> Vec<Finished<Waker>> {
-        let UnderWay { batch, fetch, spare } = under_way;
+        let UnderWay { batch, fetch, spare, .. } = under_way;
         let started = fetch.started();
         let took = now.saturating_duration_since(started);
         let count = batch.ask.ids.len();
@@ -371,6 +350,6 @@ fn wake(finished: Vec<Finished<Waker>>) {
     }
 }
 
-fn millis(time: Duration) -> u64 {
+pub(super) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

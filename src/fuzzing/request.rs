@@ -69,7 +69,7 @@ fn lookup(shape: &Shape, max: usize, body: &[u8]) -> Option<(Decoded, Meaning)> 
     let sent: Vec<_> = sent.into_iter().map(|(name, json)| (name, json.get().to_owned())).collect();
     assert_eq!(sent, meaning.written, "the scope as it is sent");
 
-    let ask = Ask { scope: decoded.scope.clone(), ids: decoded.ids.clone() };
+    let ask = Ask::new(decoded.scope.clone(), decoded.ids.clone());
     is_same(&decoded, shape, max, &request_body(shape, &ask));
     let respelled = respelled(shape, &meaning, &mut Rng::with_seed(seed(body)));
     if respelled.len() <= MAX_FIELDS {

@@ -54,7 +54,7 @@ pub fn upstream(data: &[u8]) {
     let status = StatusCode::from_bytes(&question[..space]).unwrap_or(StatusCode::OK);
     for (shape, max) in shapes::all() {
         let ask = match decode(&shape, 0, vec![], max, &question[space..]) {
-            Ok(lookup) => Ask { scope: lookup.scope, ids: lookup.ids },
+            Ok(lookup) => Ask::new(lookup.scope, lookup.ids),
             Err(_) => usual(&shape),
         };
         judge(&shape, &ask, status, answer);
@@ -67,7 +67,7 @@ fn usual(shape: &Shape) -> Ask {
         ValueType::Int64 => Id { kind, value: Value::Int(1) },
         ValueType::Text => Id { kind, value: Value::Text("1".into()) },
     };
-    Ask { scope: Scope::new(0, vec![], "{}", "").into(), ids: shape.kinds().map(id).collect() }
+    Ask::new(Scope::new(0, vec![], "{}", "").into(), shape.kinds().map(id).collect())
 }
 
 fn judge(shape: &Shape, ask: &Ask, status: StatusCode, answer: &[u8]) {

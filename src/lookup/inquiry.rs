@@ -43,11 +43,12 @@ impl Inquiry {
     pub(super) fn look(&mut self, lookup: &Lookup) {
         let Self { scope, ids, asked, tally, directives, now, .. } = self;
         let lines = lookup.key_log.of(&lookup.shape);
+        let policy = lookup.cache.policy();
         let mut stale = Vec::new();
         let found = lookup.cache.get_all(scope, ids);
         asked.extend(ids.iter().zip(found).map(|(id, found)| {
             let found = found.map(|answer| {
-                let how = directives.cache.judge(&answer, lookup.cache.policy(), *now);
+                let how = directives.cache.judge(&answer, &policy, *now);
                 (how, answer)
             });
             let (asked, result) = match found {

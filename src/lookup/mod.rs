@@ -24,6 +24,7 @@ use http::{
 use hyper::body::Body;
 use tower::BoxError;
 
+pub use self::tally::Account;
 use self::{
     chunk::Chunk,
     compression::Compression,
@@ -39,6 +40,7 @@ use crate::{
     error::{JSON, Refusal},
     key::{Id, Key},
     key_log::KeyLog,
+    live::{Count, Time},
     metrics::LookupMetrics,
     request::{
         Limits, body,
@@ -46,6 +48,7 @@ use crate::{
         wire::{self, Decoded},
     },
     shape::Shape,
+    trace::Context,
     upstream::{credentials::Credentials, verdict::PassedOn},
 };
 
@@ -67,6 +70,29 @@ pub struct Config {
     pub timeout: Duration,
 }
 
+/// The same, which may change while it runs.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    /// Keys in one caller's request.
+    pub max_keys: Count,
+    /// How long a caller waits at most.
+    pub timeout: Time,
+}
+
+impl Bounds {
+    /// They begin as configured.
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        Self { max_keys: Count::new(config.max_keys_per_request), timeout: Time::new(config.timeout) }
+    }
+
+    /// They are as configured there from now on.
+    pub fn set(&self, config: &Config) {
+        self.max_keys.set(config.max_keys_per_request);
+        self.timeout.set(config.timeout);
+    }
+}
+
 /// The handler of one lookup path.
 pub struct Lookup {
     /// Its position in the configuration, which is part of every scope.
@@ -74,7 +100,7 @@ pub struct Lookup {
     /// Its lists.
     pub shape: Arc<Shape>,
     /// Its limits.
-    pub config: Config,
+    pub bounds: Bounds,
     /// The limits of a request body, and what it shares with larger answers.
     pub limits: Limits,
     /// What becomes of larger answers.
@@ -119,7 +145,8 @@ impl Lookup {
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
         let accepted = self.compression.accepted(request.headers());
-        match self.answer(request, from).await {
+        let mut account = Account::default();
+        let mut response = match self.answer(request, from, &mut account).await {
             Ok(response) if accepted.is_none() => response,
             Ok(response) => {
                 let compressed = Box::pin(self.compression.compress(accepted, response)).await;
@@ -127,13 +154,19 @@ impl Lookup {
             }
             Err(Unanswered::Refusal(refusal)) => refusal.response().map(Chunk::from),
             Err(Unanswered::PassedOn(refusal)) => passed_on(&refusal).map(Chunk::from),
+        };
+        // For the line of its caller.
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            response.extensions_mut().insert(account);
         }
+        response
     }
 
     async fn answer<B>(
         &self,
         request: Request<B>,
         (client, came): (Client, Instant),
+        account: &mut Account,
     ) -> Result<Response<Chunk>, Unanswered>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
@@ -143,7 +176,7 @@ impl Lookup {
         let (body, waited) = body::read(body, &parts.headers, &self.limits).await?;
         let now = if waited { clock::now() } else { came };
         let credential = self.credentials.identify(&parts.headers, now);
-        let max_keys = self.config.max_keys_per_request;
+        let max_keys = self.bounds.max_keys.now();
         let Decoded { scope, ids } = wire::decode(&self.shape, self.position, credential, max_keys, &body)?;
         // However long the answer takes, this is not needed any more.
         drop(body);
@@ -157,10 +190,12 @@ impl Lookup {
             client,
         };
         inquiry.look(self);
+        *account = inquiry.tally.account();
         let answered = if inquiry.tally.to_fetch() > 0 {
             let missed = inquiry.missed(self);
+            let trace = Context::read(&parts.headers).map(Arc::new);
             // By itself: what is nearly always a hit needs no room for it.
-            let answered = Box::pin(self.fetch(&mut inquiry)).await;
+            let answered = Box::pin(self.fetch(&mut inquiry, trace)).await;
             inquiry.tell(self, &missed, &answered);
             answered
         } else {
@@ -172,7 +207,7 @@ impl Lookup {
     }
 
     /// Has the keys without an answer fetched, and waits for them.
-    async fn fetch(&self, inquiry: &mut Inquiry) -> Result<(), Unanswered> {
+    async fn fetch(&self, inquiry: &mut Inquiry, trace: Option<Arc<Context>>) -> Result<(), Unanswered> {
         if inquiry.directives.cache.only_if_cached {
             return Err(Refusal::NotCached.into());
         }
@@ -183,7 +218,8 @@ impl Lookup {
             return Ok(());
         }
         let keys = missing.iter().map(|&position| Key { scope: Arc::clone(scope), id: ids[position].clone() });
-        let wait = directives.wait.map_or(self.config.timeout, |wait| wait.min(self.config.timeout));
+        let timeout = self.bounds.timeout.now();
+        let wait = directives.wait.map_or(timeout, |wait| wait.min(timeout));
         let deadline = *now + wait;
         let wanted = Wanted {
             client: *client,
@@ -193,6 +229,7 @@ impl Lookup {
             no_store: directives.cache.no_store,
             deadline,
             partial: directives.partial,
+            trace,
         };
         let waiting = match self.dispatch.submit(*now, scope, wanted) {
             Ok(waiting) => waiting,

@@ -41,6 +41,15 @@ impl Forward {
     }
 }
 
+/// One lookup in figures.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Account {
+    /// Its keys.
+    pub keys: u32,
+    /// Those that were answered from the cache at once.
+    pub hits: u32,
+}
+
 /// The keys of one lookup by how they were answered.
 pub(super) struct Tally {
     by_kind: Vec<[u32; KEY_RESULTS]>,
@@ -90,6 +99,12 @@ impl Tally {
     /// Whether something was fetched, or could not be.
     pub(super) fn has_waited(&self) -> bool {
         self.saved > 0 || self.to_fetch() > 0
+    }
+
+    /// How many keys there are, and how many of them were answered from the cache.
+    pub(super) fn account(&self) -> Account {
+        let keys = self.by_kind.iter().flatten().sum();
+        Account { keys, hits: keys - self.to_fetch() - self.saved }
     }
 
     /// Adds to the counters.

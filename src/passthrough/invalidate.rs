@@ -12,8 +12,8 @@ use http::{HeaderMap, header::CONTENT_ENCODING, request};
 
 use super::{tee::Transcript, write::Write};
 use crate::{
-    cache::Cache, clock, key_log::KeyLog, metrics::InvalidationMetrics, request::budget::Budget, route::Path,
-    shape::Shape, upstream::credentials::Credentials,
+    cache::Cache, clock, key_log::KeyLog, live::Count, metrics::InvalidationMetrics, request::budget::Budget,
+    route::Path, shape::Shape, upstream::credentials::Credentials,
 };
 
 /// A path whose writes make cached keys old.
@@ -34,7 +34,7 @@ pub struct Cached {
     /// Who callers are.
     pub credentials: Arc<Credentials>,
     /// Bytes of a write's body that are read.
-    pub max_body: usize,
+    pub max_body: Count,
     /// What all that is kept of bodies may hold.
     pub budget: Budget,
     /// Counts writes, and what they make old.
@@ -79,7 +79,7 @@ impl Writes {
             Arc::clone(&self.cached),
             self.cached.credentials.identify(&parts.headers, clock::now()),
             Arc::clone(items),
-            is_plain(&parts.headers).then(|| Transcript::new(self.cached.max_body, &self.cached.budget)),
+            is_plain(&parts.headers).then(|| Transcript::new(self.cached.max_body.now(), &self.cached.budget)),
         ))
     }
 }

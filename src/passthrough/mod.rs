@@ -26,7 +26,14 @@ mod tokens;
 mod upload;
 mod write;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{
@@ -55,6 +62,7 @@ use crate::{
     clock::{self, Instant},
     error::Refusal,
     key::Credential,
+    live::Whole,
     metrics::StatusCounters,
     request::budget::{Budget, Share},
     route::Path,
@@ -92,12 +100,28 @@ pub struct Timeouts {
     pub upstream: Duration,
 }
 
-/// The proxy.
-pub struct Passthrough {
+/// What may change while it runs.
+#[derive(Debug)]
+pub struct Settings {
     /// What may pass; empty when nothing may.
     allow: Vec<Path>,
-    client: Client,
     timeouts: Timeouts,
+}
+
+impl Settings {
+    /// Those of a configuration. A prefix that has no normal form allows nothing.
+    #[must_use]
+    pub fn new(config: &Config, timeouts: Timeouts) -> Self {
+        Self { allow: if config.enabled { paths(&config.allow) } else { Vec::new() }, timeouts }
+    }
+}
+
+/// The proxy.
+pub struct Passthrough {
+    settings: Whole<Settings>,
+    client: Client,
+    /// Whether the last request got no answer, which is said once.
+    failing: AtomicBool,
     metrics: StatusCounters,
     writes: Writes,
     tokens: Tokens,
@@ -118,19 +142,23 @@ impl Passthrough {
         metrics: StatusCounters,
         cached: Cached,
     ) -> Self {
-        let paths =
-            |prefixes: &[String]| prefixes.iter().filter_map(|prefix| Path::normalise(prefix, "").ok()).collect();
         Self {
-            allow: if config.enabled { paths(&config.allow) } else { Vec::new() },
+            settings: Whole::new(Settings::new(config, timeouts)),
+            failing: AtomicBool::new(false),
             inject_token: paths(&config.inject_token),
             tokens: Tokens::new(Arc::clone(client.credentials())),
             client,
-            timeouts,
             metrics,
             limits: Limits::new(&config.limits, clock::now()),
             budget: cached.budget.clone(),
             writes: Writes::new(&config.invalidate, cached),
         }
+    }
+
+    /// What may change.
+    #[must_use]
+    pub fn settings(&self) -> Whole<Settings> {
+        self.settings.clone()
     }
 
     /// From then on nobody waits for a slot any more.
@@ -158,7 +186,8 @@ impl Passthrough {
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
         let tunnel = request.method() == Method::CONNECT;
-        if tunnel || !self.allow.iter().any(|prefix| path.is_under(prefix)) {
+        let settings = self.settings.now();
+        if tunnel || !settings.allow.iter().any(|prefix| path.is_under(prefix)) {
             return Err(Refusal::NotFound);
         }
         let (mut parts, body) = request.into_parts();
@@ -168,8 +197,8 @@ impl Passthrough {
         }
         let mut parts = self.parts_for_upstream(parts, path, &body)?;
         let slot = self.limits.slot(path).await?;
-        let injected = self.inject_token(&mut parts, path).await?;
-        let exchange = Arc::new(Exchange::new(self.timeouts, clock::now()));
+        let injected = self.inject_token(&mut parts, path, settings.timeouts.upstream).await?;
+        let exchange = Arc::new(Exchange::new(settings.timeouts, clock::now()));
         let write = self.writes.watch(&parts, path);
         let token = self.tokens.watch(&mut parts, path);
         let body = body.map_err(Into::into).boxed_unsync();
@@ -186,8 +215,11 @@ impl Passthrough {
             // The upstream has had its time; what was sent to it is dropped with the future.
             () = exchange.overdue() => None,
         };
-        let unavailable = |reason| failed(Refusal::UpstreamUnavailable(RETRY_AFTER), reason);
+        let unavailable = |reason| self.failed(Refusal::UpstreamUnavailable(RETRY_AFTER), reason);
         if let Some(Ok(response)) = answered {
+            if self.failing.swap(false, Ordering::Relaxed) {
+                tracing::warn!("requests can be passed through again");
+            }
             // An answer that cannot be passed on drops the reader, and with that settles the write.
             let reader = match write {
                 Some(write) => Some(Box::new(|status, body: &[u8]| write.answered(status, body)) as Reader),
@@ -218,20 +250,24 @@ impl Passthrough {
                 unavailable("no connection")
             }
             Some(_) => unavailable("the connection broke"),
-            None => failed(Refusal::UpstreamTimeout, "no answer in time"),
+            None => self.failed(Refusal::UpstreamTimeout, "no answer in time"),
         })
     }
 
     /// Where the gateway's own token is meant to go, it takes the place of whatever the caller sent; which that is.
-    async fn inject_token(&self, parts: &mut request::Parts, path: &Path) -> Result<Option<HeaderValue>, Refusal> {
+    async fn inject_token(
+        &self,
+        parts: &mut request::Parts,
+        path: &Path,
+        timeout: Duration,
+    ) -> Result<Option<HeaderValue>, Refusal> {
         // What a TRACE carries comes back to the caller.
         if parts.method == Method::TRACE || !self.inject_token.iter().any(|prefix| path.is_under(prefix)) {
             return Ok(None);
         }
-        let token =
-            tokio::time::timeout(self.timeouts.upstream, self.client.credentials().headers(&Credential::Gateway));
+        let token = tokio::time::timeout(timeout, self.client.credentials().headers(&Credential::Gateway));
         let Ok(Ok(headers)) = token.await else {
-            return Err(failed(Refusal::UpstreamUnavailable(RETRY_AFTER), "no token"));
+            return Err(self.failed(Refusal::UpstreamUnavailable(RETRY_AFTER), "no token"));
         };
         let token = headers.last().map(|(_, token)| token.clone());
         for (name, value) in headers {
@@ -262,6 +298,16 @@ impl Passthrough {
                 other(status, body);
             }
         }))
+    }
+
+    /// Logs why the upstream gave no answer, where that is handled: the first of several in a row as a warning.
+    fn failed(&self, refusal: Refusal, reason: &'static str) -> Refusal {
+        if self.failing.swap(true, Ordering::Relaxed) {
+            tracing::debug!(reason, "another request could not be passed through");
+        } else {
+            tracing::warn!(reason, "a request could not be passed through");
+        }
+        refusal
     }
 
     fn parts_for_upstream(
@@ -318,8 +364,6 @@ fn options() -> Response<Body> {
     response
 }
 
-/// Logs why the upstream gave no answer, where that is handled.
-fn failed(refusal: Refusal, reason: &'static str) -> Refusal {
-    tracing::warn!(reason, "a request could not be passed through");
-    refusal
+fn paths(prefixes: &[String]) -> Vec<Path> {
+    prefixes.iter().filter_map(|prefix| Path::normalise(prefix, "").ok()).collect()
 }

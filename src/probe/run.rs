@@ -66,7 +66,7 @@ pub async fn run(probe: &Probe, client: &Client, stop: impl Future<Output = ()>)
 }
 
 async fn ask(probe: &Probe, client: &Client, pace: &mut Pace, question: Question) -> Asked {
-    let ask = Ask { scope: Arc::clone(&probe.scope), ids: probe.ids(&question) };
+    let ask = Ask::new(Arc::clone(&probe.scope), probe.ids(&question));
     let started = pace.slot().await;
     let met = OnceLock::new();
     let on_wire = || {

@@ -3,7 +3,7 @@
 //! The usual body comes in one piece, which is a part of what its connection has read: that is not counted. Whoever sends
 //! it in several has it kept here, and for that there is one [`Budget`] for all.
 
-use std::{future::poll_fn, pin::pin, task::Poll, time::Duration};
+use std::{future::poll_fn, pin::pin, task::Poll};
 
 use bytes::Bytes;
 use http::{
@@ -15,15 +15,18 @@ use hyper::body::Body;
 use tower::BoxError;
 
 use super::budget::{Budget, NoRoom};
-use crate::error::Refusal;
+use crate::{
+    error::Refusal,
+    live::{Count, Time},
+};
 
 /// The limits of a request body.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes.
-    pub max: usize,
+    pub max: Count,
     /// How long a caller may take to send all of it.
-    pub timeout: Duration,
+    pub timeout: Time,
     /// What all bodies that are being read may hold.
     pub budget: Budget,
 }
@@ -47,32 +50,33 @@ pub async fn read<B>(body: B, headers: &HeaderMap, limits: &Limits) -> Result<(B
 where
     B: Body<Data = Bytes, Error: Into<BoxError>>,
 {
+    let max = limits.max.now();
     let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > limits.max) {
-        return Err(Refusal::BodyTooLarge(limits.max));
+    if declared.is_some_and(|length| length > max) {
+        return Err(Refusal::BodyTooLarge(max));
     }
-    let mut reading = pin!(collect(body, limits));
+    let mut reading = pin!(collect(body, max, &limits.budget));
     // The usual body is there already, and needs no timer.
     if let Poll::Ready(read) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
         return read.map(|body| (body, false));
     }
-    match tokio::time::timeout(limits.timeout, reading).await {
+    match tokio::time::timeout(limits.timeout.now(), reading).await {
         Ok(read) => read.map(|body| (body, true)),
         Err(_elapsed) => Err(Refusal::RequestTimeout),
     }
 }
 
-async fn collect<B>(body: B, limits: &Limits) -> Result<Bytes, Refusal>
+async fn collect<B>(body: B, max: usize, budget: &Budget) -> Result<Bytes, Refusal>
 where
     B: Body<Data = Bytes, Error: Into<BoxError>>,
 {
     let mut body = pin!(body);
-    let mut whole = limits.budget.keep();
+    let mut whole = budget.keep();
     while let Some(frame) = body.frame().await {
         let broken = |_error| Refusal::InvalidRequest("the body broke off".into());
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
-        if whole.len() + data.len() > limits.max {
-            return Err(Refusal::BodyTooLarge(limits.max));
+        if whole.len() + data.len() > max {
+            return Err(Refusal::BodyTooLarge(max));
         }
         if whole.is_empty() && body.is_end_stream() {
             return Ok(data); // The usual body comes in one piece.

@@ -95,7 +95,7 @@ impl<L: Listener> Acceptor<L> {
             match self.listener.accept().await {
                 Ok(accepted) => {
                     if let State::Failing { .. } = self.state {
-                        tracing::info!("accepting connections again");
+                        tracing::warn!("accepting connections again");
                         // Failing => Accepting
                         self.state = State::Accepting;
                     }

@@ -51,7 +51,14 @@ pub mod tls;
 mod watched;
 mod wire;
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -67,6 +74,7 @@ pub use self::{
     stats::{Reason, Stats},
 };
 use self::{connection::Terms, drain::Drain, goodbye::Goodbyes, listener::Acceptor, opening::Accepted, tls::Tls};
+use crate::live::Whole;
 
 /// The limits of a listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -100,17 +108,25 @@ where
 /// A server's limits and counters; its clones share both, `max_connections` included.
 #[derive(Clone, Debug)]
 pub struct Server {
-    config: Config,
+    config: Whole<Config>,
     tls: Option<Tls>,
     stats: Arc<Stats>,
     goodbyes: Goodbyes,
+    /// Whether there were too many connections, which is said once until there are a tenth fewer.
+    full: Arc<AtomicBool>,
 }
 
 impl Server {
     /// A server that has no connection yet.
     #[must_use]
     pub fn new(config: Config) -> Self {
-        Self { config, tls: None, stats: Arc::default(), goodbyes: Goodbyes::new() }
+        Self {
+            config: Whole::new(config),
+            tls: None,
+            stats: Arc::default(),
+            goodbyes: Goodbyes::new(),
+            full: Arc::default(),
+        }
     }
 
     /// The same server, which speaks TLS only.
@@ -123,6 +139,12 @@ impl Server {
     #[must_use]
     pub fn stats(&self) -> Arc<Stats> {
         Arc::clone(&self.stats)
+    }
+
+    /// Its limits: what they are set to is for connections that come from then on.
+    #[must_use]
+    pub fn limits(&self) -> Whole<Config> {
+        self.config.clone()
     }
 
     /// What [`serve`] does.
@@ -171,8 +193,10 @@ impl Server {
         B: Body<Data: From<Bytes> + Send, Error: Into<BoxError>> + Send + Unpin + 'static,
     {
         let accepted = Accepted { io, peer, tls: self.tls.clone() };
-        if let Some(open) = self.stats.admit(self.config.max_connections) {
-            let terms = Terms::from(&self.config);
+        let config = self.config.now();
+        if let Some(open) = self.stats.admit(config.max_connections) {
+            self.note_full(false, config.max_connections);
+            let terms = Terms::from(&*config);
             connections.spawn(async move {
                 if let Some(reason) = opening::serve(accepted, service, terms, drain).await {
                     tracing::debug!(reason = reason.as_str(), "a connection was ended");
@@ -180,11 +204,22 @@ impl Server {
                 }
                 drop(open);
             });
-        } else if let Some(turn) = self.goodbyes.turn() {
+        } else {
+            self.note_full(true, config.max_connections);
+            let Some(turn) = self.goodbyes.turn() else { return };
             connections.spawn(async move {
                 goodbye::overloaded(accepted, drain).await;
                 drop(turn);
             });
+        }
+    }
+
+    fn note_full(&self, refused: bool, max_connections: usize) {
+        if refused && !self.full.swap(true, Ordering::Relaxed) {
+            tracing::warn!(max_connections, "too many connections: further ones are refused");
+        } else if !refused && self.full.load(Ordering::Relaxed) && self.stats.open() <= max_connections / 10 * 9 {
+            self.full.store(false, Ordering::Relaxed);
+            tracing::warn!(max_connections, "there is room for connections again");
         }
     }
 

@@ -212,6 +212,7 @@ impl Client {
         let headers = request.headers_mut();
         headers.insert(CONTENT_TYPE, crate::error::JSON);
         identify(headers, &credential);
+        ask.trace.iter().for_each(|trace| trace.write(headers));
         self.whole(send(&self.own, request, on_wire).await).await
     }
 

@@ -87,12 +87,15 @@ pub async fn keep(client: Client) {
     let Mode::Managed(application) = credentials.mode() else { return };
     let target = path_and_query(application);
     let (mut pause, mut asked) = (FIRST_PAUSE, false);
+    // What has failed before is said once.
+    let mut failing = false;
     loop {
         match credentials.due(clock::now(), asked) {
             Due::Now => {
                 asked = false;
                 let started = clock::now();
                 let outcome = fetch(&client, &target).await;
+                report(outcome.as_ref(), &mut failing);
                 pause = if outcome.is_some() { FIRST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
                 credentials.attempted(outcome.map(|issued| timed(issued, started)).ok_or(clock::now() + pause / 2));
             }
@@ -118,12 +121,17 @@ fn timed(Issued { token, lifetime }: Issued, started: Instant) -> (Token, Instan
 
 async fn fetch(client: &Client, target: &str) -> Option<Issued> {
     let answer = client.get(target, &CredentialHeaders::new()).await;
-    let issued = answer.ok().and_then(|answer| read(answer.status, &answer.body));
-    match &issued {
-        Some(issued) => tracing::info!(lifetime_seconds = issued.lifetime.as_secs(), "the token was renewed"),
+    answer.ok().and_then(|answer| read(answer.status, &answer.body))
+}
+
+fn report(issued: Option<&Issued>, failing: &mut bool) {
+    match issued.map(|issued| issued.lifetime.as_secs()) {
+        Some(lifetime_seconds) if *failing => tracing::warn!(lifetime_seconds, "the token was renewed at last"),
+        Some(lifetime_seconds) => tracing::info!(lifetime_seconds, "the token was renewed"),
+        None if *failing => tracing::debug!("the token could not be renewed again"),
         None => tracing::warn!("the token could not be renewed"),
     }
-    issued
+    *failing = issued.is_none();
 }
 
 #[cfg(test)]

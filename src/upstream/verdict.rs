@@ -8,6 +8,7 @@ use http::{HeaderValue, StatusCode};
 use crate::{
     key::{Id, Scope},
     metrics::Outcome,
+    trace::Context,
 };
 
 /// The keys of one scope that ride in one slot.
@@ -17,6 +18,16 @@ pub struct Ask {
     pub scope: Arc<Scope>,
     /// The keys, without duplicates.
     pub ids: Vec<Id>,
+    /// The trace that the request belongs to.
+    pub trace: Option<Context>,
+}
+
+impl Ask {
+    /// A question that belongs to no trace.
+    #[must_use]
+    pub fn new(scope: Arc<Scope>, ids: Vec<Id>) -> Self {
+        Self { scope, ids, trace: None }
+    }
 }
 
 /// One record as it came, with what its own fields say of it.

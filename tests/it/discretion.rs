@@ -97,6 +97,7 @@ async fn what_is_asked_for_and_who_asks_is_not_printed() {
         no_store: false,
         deadline: clock::now(),
         partial: false,
+        trace: None,
     };
     let order = Order {
         client: Client::Unknown,
@@ -115,7 +116,7 @@ async fn what_is_asked_for_and_who_asks_is_not_printed() {
         printed(scope()),
         printed((&credential, &application)),
         printed(key::credential(&[HeaderName::from_static("x-token")], &token)),
-        printed(Ask { scope: scope(), ids: ids() }),
+        printed(Ask::new(scope(), ids())),
         printed(wire::decode(&shape, 0, credential.clone(), 10, body.as_bytes()).unwrap()),
         printed(purge::decode(&[(&shape, 10)], body.as_bytes()).unwrap()),
         printed(router.route(&Method::POST, &target)),
@@ -132,7 +133,7 @@ async fn what_is_asked_for_and_who_asks_is_not_printed() {
 #[tokio::test(start_paused = true)]
 async fn what_the_upstream_answers_is_not_printed() {
     let shape = Shape::audience_detail();
-    let ask = Ask { scope: scope(), ids: ids() };
+    let ask = Ask::new(scope(), ids());
     let failed = || Failure::Refused(refusal());
     let page = br#"{"code":"200","data":{"audienceUserIdList":["7700770077"]}}"#;
     let page = page::read(shape.list(Kind(0)), StatusCode::OK, page);
@@ -190,10 +191,12 @@ fn secrets_and_tokens_are_not_printed() {
 }
 
 /// Types that print a text of theirs, and why it is nobody's.
-const NOT_PERSONAL: [(&str, &str); 18] = [
+const NOT_PERSONAL: [(&str, &str); 21] = [
     ("clients/tokens.rs Flaw", "its sentences quote nothing"),
+    ("config/changes.rs Changes", "names of keys of the configuration"),
     ("config/problems.rs Problem", "its sentences quote nothing"),
     ("error.rs Refusal", "its sentences quote nothing"),
+    ("log_filter.rs Filter", "configured"),
     ("passthrough/invalidate.rs Invalidate", "configured"),
     ("passthrough/limit.rs Limit", "configured"),
     ("passthrough/mod.rs Config", "configured"),
@@ -204,6 +207,7 @@ const NOT_PERSONAL: [(&str, &str); 18] = [
     ("shape.rs FieldPath", "configured"),
     ("shape.rs List", "configured"),
     ("shape.rs Shape", "configured"),
+    ("trace/span.rs Value", "words of the program and of its configuration"),
     ("upstream/client.rs NoAnswer", "a sentence of the gateway's, or of TLS or the system about a connection"),
     ("upstream/credentials.rs Application", "the application's name; its secret is a `Secret`"),
     ("upstream/mod.rs Config", "configured; a URL with a password is refused"),

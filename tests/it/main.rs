@@ -66,6 +66,10 @@ mod probe;
 mod shutdown;
 // The program as a process, over real sockets.
 mod process;
+// What the program writes of its work, and where a caller's trace goes.
+mod logs;
+// The configuration, read again while the program runs.
+mod reload;
 // The program over TLS and HTTP/2.
 mod tls;
 // Slow clients and large bodies, over real sockets: who keeps it waiting is gone, and memory stays.

@@ -239,6 +239,7 @@ impl Bench {
                     deadline,
                     partial: false,
                     fallback: vec![],
+                    trace: None,
                 };
                 let Ok(waiting) = self.handle.submit(now, wanted) else { panic!("there is room") };
                 let outcomes = waiting.outcomes(deadline).await;
@@ -285,7 +286,8 @@ impl Bench {
                 let (scope, id) = (&key.scope, &key.id);
                 cache.get(scope, id).iter().for_each(|answer| cache.was_read(scope, id, answer, Instant::now()));
             }
-            let wanted = Wanted { client, keys, fallback: fallback.clone(), fresh, no_store, deadline, partial };
+            let wanted =
+                Wanted { client, keys, fallback: fallback.clone(), fresh, no_store, deadline, partial, trace: None };
             let Ok(waiting) = handle.submit(now, wanted) else { return };
             if let Some(leaves) = leaves {
                 tokio::time::sleep(leaves).await;
@@ -412,8 +414,16 @@ async fn promises(seed: u64) -> Vec<f64> {
             tokio::time::sleep(arrives).await;
             let now = Instant::now();
             let deadline = now + Duration::from_secs(600);
-            let wanted =
-                Wanted { client, keys, fresh: false, no_store: false, deadline, partial: false, fallback: vec![] };
+            let wanted = Wanted {
+                client,
+                keys,
+                fresh: false,
+                no_store: false,
+                deadline,
+                partial: false,
+                fallback: vec![],
+                trace: None,
+            };
             let Ok(waiting) = handle.submit(now, wanted) else { panic!("there is room") };
             let promised = waiting.promise();
             assert!(waiting.outcomes(deadline).await.iter().all(Option::is_some));

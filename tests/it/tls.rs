@@ -112,7 +112,7 @@ async fn a_gateway_that_has_nothing_to_read_again_goes_on_after_a_sighup() {
     let (_simulator, upstream) = simulate(&desk, &[]).await;
     let (mut gateway, callers, _) = serve(&desk, &desk.config(upstream, "")).await;
     gateway.signal("HUP");
-    logged(&gateway, "there is nothing to be read again", 1).await;
+    logged(&gateway, "nothing has changed", 1).await;
     assert_eq!(get(callers, "/echo").await.status, 200);
     gateway.signal("TERM");
     assert_eq!(gateway.exit().await.code(), Some(0));

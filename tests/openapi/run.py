@@ -44,7 +44,7 @@ interval = "10ms"
 def running(desk, name, arguments):
     """Starts the program; hands over how to wait for what it says, and ends it."""
     output = desk / f"{name}.log"
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_")}
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("GATEWAY_") and key != "RUST_LOG"}
     with output.open("wb") as log:
         process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=clean, cwd=desk)
 

@@ -274,7 +274,7 @@ async fn a_key_is_found_as_soon_as_it_is_due_whenever_it_was_last_looked_for() {
     let key = Key { scope: Arc::clone(&bench.scope), id: id(ID, "1") };
     let answer = bench.cache.get(&key.scope, &key.id).expect("it is stored");
     bench.cache.was_read(&key.scope, &key.id, &answer, bench.start);
-    let due = answer.due_at(bench.cache.policy());
+    let due = answer.due_at(&bench.cache.policy());
     assert!(bench.cache.next_expiring(due - Duration::from_millis(1), |_| true).is_none());
     assert_eq!(bench.cache.next_expiring(due, |_| true).as_ref(), Some(&bench.scope));
 }

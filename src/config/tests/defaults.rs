@@ -22,7 +22,7 @@ const GATEWAY: &str = include_str!("../../../config/gateway.toml");
 const SMALLEST: &str = include_str!("../../../config/minimal.toml");
 
 /// `config/gateway.toml` with every key that is left out by default put in.
-fn uncommented() -> String {
+pub(super) fn uncommented() -> String {
     let line = |line: &'static str| match line.strip_prefix('#') {
         Some(key) if key.starts_with(|c: char| c.is_ascii_lowercase() || c == '[') => key,
         _ => line,
@@ -31,7 +31,7 @@ fn uncommented() -> String {
 }
 
 /// Every key that the reader asks for.
-fn known(text: &str) -> BTreeSet<String> {
+pub(super) fn known(text: &str) -> BTreeSet<String> {
     let written = Written::new(text, "configuration", std::iter::empty()).expect("TOML");
     Reader::read(written, sections::config).1.known().clone()
 }
@@ -140,7 +140,7 @@ fn every_default_is_the_contracts() {
             capacity_share: dispatch::Share::new(0.5),
             slot_share: dispatch::Share::new(0.5),
         },
-        log: super::super::Log { format: LogFormat::Json, level: LevelFilter::INFO, key_hash_secret: None },
+        log: super::super::Log { format: LogFormat::Json, level: LevelFilter::INFO.into(), key_hash_secret: None },
     };
     assert_eq!(config, expected);
 }

@@ -1,5 +1,6 @@
 //! The configuration as a whole: what it says by default, what it refuses, what the environment changes.
 
+mod changes;
 mod defaults;
 mod log;
 mod overrides;

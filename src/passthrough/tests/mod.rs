@@ -29,6 +29,7 @@ use super::{Cached, Config, Invalidate, Passthrough, Timeouts};
 use crate::{
     cache::{self, Cache, Policy},
     key_log::KeyLog,
+    live::Count,
     metrics::Metrics,
     request::budget::Budget,
     route::Path,
@@ -170,7 +171,7 @@ fn cached(metrics: &Metrics) -> Cached {
         shapes: vec![Arc::new(Shape::audience_detail())],
         credentials: Arc::new(Credentials::new(Mode::Forward(vec![X_TOKEN]))),
         budget: Budget::new(1 << 20),
-        max_body: 1 << 10,
+        max_body: Count::new(1 << 10),
         metrics: metrics.invalidation(),
         key_log: KeyLog::default(),
     }

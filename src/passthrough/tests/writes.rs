@@ -294,7 +294,7 @@ async fn a_body_flows_while_it_is_copied() {
 async fn a_body_over_the_limit_is_not_read() {
     let upstream = || Bench::answering(answer(200, DONE));
     let padded = |bytes: usize| format!("{BODY}{}", " ".repeat(bytes - BODY.len()));
-    let limit = cached(&Metrics::new()).max_body;
+    let limit = cached(&Metrics::new()).max_body.now();
     for (bytes, old) in [(limit, true), (limit + 1, false), (100 * limit, false)] {
         let bench = upstream();
         let _answer = bench.send(Full::from(padded(bytes))).await.into_body().collect().await.expect("an orderly end");

@@ -15,7 +15,7 @@ fn id(kind: u8, value: &str) -> Id {
 
 fn ask(ids: &[(u8, &str)], sent: &str) -> Ask {
     let scope = Arc::new(Scope::new(0, vec![], "{}", sent));
-    Ask { scope, ids: ids.iter().map(|(kind, value)| id(*kind, value)).collect() }
+    Ask::new(scope, ids.iter().map(|(kind, value)| id(*kind, value)).collect())
 }
 
 fn answered(ids: &[(u8, &str)], records: &[&str]) -> Success {

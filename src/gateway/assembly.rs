@@ -1,0 +1,116 @@
+//! What all lookup paths share while they are built, and how one is.
+
+use std::sync::Arc;
+
+use super::reload::LivePath;
+use crate::{
+    admin,
+    cache::Cache,
+    clock,
+    config::{self, Config},
+    dispatch::{self, Fleet, Recruit, Worker},
+    key_log::KeyLog,
+    live::Whole,
+    lookup::{Bounds, Lookup, compression::Compression},
+    metrics::{Metrics, RouteMetrics},
+    passthrough::{self, Passthrough},
+    request::{Limits, budget::Budget},
+    shape::Shape,
+    upstream::client::Client,
+    warmup::{self, Warmup},
+};
+
+/// What the lookup paths are built of.
+pub(super) struct Common {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) cache: Arc<Cache>,
+    pub(super) client: Client,
+    pub(super) limits: Limits,
+    pub(super) key_log: KeyLog,
+    pub(super) compression: Arc<Compression>,
+}
+
+impl Common {
+    /// One path: its handler, what operators see of it, and what of it may change.
+    pub(super) fn lookup(&self, position: u8, built: &config::Lookup) -> (Lookup, admin::Path, LivePath) {
+        let shape = Arc::new(built.shape.clone());
+        let dispatch = Whole::new(built.dispatch.clone());
+        let bounds = Bounds::new(&built.lookup);
+        let recruit = self.recruiter(dispatch.clone(), &shape);
+        let fleet = Arc::new(Fleet::new(built.dispatch.limit_per, recruit, clock::now()));
+        let path = admin::Path {
+            position,
+            shape: Arc::clone(&shape),
+            max_keys: bounds.max_keys.clone(),
+            dispatch: Arc::clone(&fleet),
+            config: dispatch.clone(),
+        };
+        let live = LivePath { bounds: bounds.clone(), dispatch, fleet: Arc::clone(&fleet) };
+        let lookup = Lookup {
+            position,
+            metrics: self.metrics.lookup(shape.lists.iter().map(|list| list.kind.as_str())),
+            shape,
+            bounds,
+            limits: self.limits.clone(),
+            compression: Arc::clone(&self.compression),
+            credentials: Arc::clone(self.client.credentials()),
+            cache: Arc::clone(&self.cache),
+            dispatch: fleet,
+            key_log: self.key_log.clone(),
+        };
+        (lookup, path, live)
+    }
+
+    /// What passes through, and the writes among it that make old what is cached.
+    pub(super) fn passthrough(
+        &self,
+        config: &Config,
+        lookups: &[(Lookup, RouteMetrics)],
+        budget: Budget,
+    ) -> Passthrough {
+        let cached = passthrough::Cached {
+            cache: Arc::clone(&self.cache),
+            shapes: lookups.iter().map(|(lookup, _)| Arc::clone(&lookup.shape)).collect(),
+            credentials: Arc::clone(self.client.credentials()),
+            max_body: self.limits.max.clone(),
+            budget,
+            metrics: self.metrics.invalidation(),
+            key_log: self.key_log.clone(),
+        };
+        let asking = (self.client.clone(), super::timeouts(config));
+        Passthrough::new(&config.passthrough, asking, self.metrics.passthrough(), cached)
+    }
+
+    /// How workers are made: each asks through the one client, and begins with the limits that count then.
+    fn recruiter(&self, config: Whole<dispatch::Config>, shape: &Arc<Shape>) -> Recruit {
+        let metrics = self.metrics.dispatch(&shape.path);
+        let (client, shape, cache) = (self.client.clone(), Arc::clone(shape), Arc::clone(&self.cache));
+        let key_log = self.key_log.clone();
+        Box::new(move || {
+            let ask: dispatch::Ask = {
+                let (client, shape) = (client.clone(), Arc::clone(&shape));
+                Box::new(move |ask, on_wire| {
+                    let (client, shape) = (client.clone(), Arc::clone(&shape));
+                    Box::pin(async move { client.ask(&shape, &ask, on_wire).await })
+                })
+            };
+            let config = config.now().as_ref().clone();
+            let (worker, handle) = Worker::new(config, Arc::clone(&shape), Arc::clone(&cache), metrics.clone(), ask);
+            (worker.log_keys(key_log.clone()), handle)
+        })
+    }
+}
+
+/// The warm-up of the first lookup path whose list the ids may belong to.
+pub(super) fn warmup(config: &Config, client: &Client, paths: &[admin::Path], metrics: &Metrics) -> Option<Warmup> {
+    let (path, kind) = paths.iter().find_map(|path| Some((path, warmup::kind(&path.shape)?)))?;
+    Some(Warmup {
+        config: config.warmup.clone(),
+        client: client.clone(),
+        dispatch: Arc::clone(&path.dispatch),
+        shape: Arc::clone(&path.shape),
+        kind,
+        served: path.dispatch.served(),
+        metrics: metrics.warmup(),
+    })
+}
