@@ -190,7 +190,7 @@ impl Gateway {
         let (mut missing, mut stale, mut hot_fresh) = (Vec::new(), Vec::new(), 0);
         for (key, hot) in lookup.keys.iter().map(|customer| self.key(*customer)).zip(&lookup.hot) {
             let answer = self.cache.get(&key.scope, &key.id);
-            let given = answer.as_ref().map(|answer| directives.judge(answer, self.cache.policy(), now));
+            let given = answer.as_ref().map(|answer| directives.judge(answer, &self.cache.policy(), now));
             if let (Some(answer), Some(Use::Hit | Use::Stale { .. }), true) = (&answer, given, self.rides) {
                 self.cache.was_read(&key.scope, &key.id, answer, now);
             }
