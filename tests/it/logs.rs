@@ -194,39 +194,6 @@ async fn an_outage_is_a_line_when_it_begins_and_one_when_it_ends() {
     }
 }
 
-#[tokio::test]
-async fn an_upstream_that_refuses_is_a_line_when_it_begins_and_one_when_it_ends() {
-    let desk = Desk::new();
-    let (_simulator, upstream) = simulate(&desk, &["--interval", "30ms"]).await;
-    // Too fast at first: the gap grows until it is not.
-    let config = desk.config(upstream, "cache.capacity = \"0B\"\n[[lookup]]\ninterval = \"20ms\"\nlinger = \"0s\"\n");
-    let (gateway, callers, _) = serve(&desk, &config).await;
-    let mut number = 0;
-    let mut ask = async || {
-        number += 1;
-        let body = format!(r#"{{"audienceUserIdList":[{number}],"companyId":"{number}"}}"#);
-        let mut asking = JoinSet::new();
-        for _ in 0..4 {
-            let body = body.clone();
-            asking.spawn(async move { lookup(callers, &body).await });
-        }
-        asking.join_all().await;
-    };
-    let begun = "the upstream says that it is asked too often";
-    until(begun, async || {
-        ask().await;
-        gateway.stderr().contains(begun).then_some(())
-    })
-    .await;
-    for _ in 0..20 {
-        ask().await;
-    }
-    let refusals = gateway.stderr().matches("\"outcome\":\"throttled\"").count();
-    let lines = lines(&gateway, begun, 1).await;
-    assert!(lines.len() <= 1 + refusals / 2 && lines[0]["level"] == "WARN", "{refusals} refusals: {lines:?}");
-    assert!(lines[0]["gap_seconds"].as_f64().unwrap() > 0.02);
-}
-
 type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
 
 /// An upstream that knows nobody, and notes what it was asked.
