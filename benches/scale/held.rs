@@ -56,7 +56,7 @@ impl Held {
     pub(crate) fn fill(&self, customers: &[usize]) {
         let scope = Arc::clone(&self.scope);
         let ids = customers.iter().flat_map(|&customer| [id(customer), phone(customer)]).collect();
-        let ask = Ask { scope: Arc::clone(&scope), ids };
+        let ask = Ask { scope: Arc::clone(&scope), ids, trace: None };
         let records: Vec<String> = customers.iter().map(|&customer| record(customer, self.bytes)).collect();
         let body = format!(r#"{{"code":"200","errorCode":"SUCCESS","msg":"ok","data":[{}]}}"#, records.join(","));
         let Meaning::Success(Success { records, of, .. }) =
@@ -84,7 +84,7 @@ impl Held {
     pub(crate) fn read(&self, key: &Key) -> bool {
         let now = clock::now();
         let Some(answer) = self.cache.get(&key.scope, &key.id) else { return false };
-        assert_eq!(CacheDirectives::default().judge(&answer, self.cache.policy(), now), Use::Hit);
+        assert_eq!(CacheDirectives::default().judge(&answer, &self.cache.policy(), now), Use::Hit);
         self.cache.was_read(&key.scope, &key.id, &answer, now);
         true
     }
