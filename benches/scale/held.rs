@@ -103,7 +103,7 @@ impl Held {
             .into_iter()
             .map(|id| {
                 let answer = self.cache.get(&scope, &id)?;
-                assert_eq!(CacheDirectives::default().judge(&answer, self.cache.policy(), now), Use::Hit);
+                assert_eq!(CacheDirectives::default().judge(&answer, &self.cache.policy(), now), Use::Hit);
                 self.cache.was_read(&scope, &id, &answer, now);
                 Some(answer)
             })
