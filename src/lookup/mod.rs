@@ -23,6 +23,7 @@ use http::{
 };
 use hyper::body::Body;
 use tower::BoxError;
+use tracing::Level;
 
 pub use self::tally::Account;
 use self::{
@@ -156,7 +157,7 @@ impl Lookup {
             Err(Unanswered::PassedOn(refusal)) => passed_on(&refusal).map(Chunk::from),
         };
         // For the line of its caller.
-        if tracing::enabled!(tracing::Level::DEBUG) {
+        if tracing::enabled!(Level::DEBUG) {
             response.extensions_mut().insert(account);
         }
         response
@@ -190,7 +191,9 @@ impl Lookup {
             client,
         };
         inquiry.look(self);
-        *account = inquiry.tally.account();
+        if tracing::enabled!(Level::DEBUG) {
+            *account = inquiry.tally.account();
+        }
         let answered = if inquiry.tally.to_fetch() > 0 {
             let missed = inquiry.missed(self);
             let trace = Context::read(&parts.headers).map(Arc::new);

@@ -9,8 +9,9 @@ use super::{
 use crate::server::authority::Authority;
 
 /// Keys that need a restart.
-const FIXED: [&str; 42] = [
+const FIXED: [&str; 45] = [
     "cache.capacity",
+    "cache.compression",
     "cache.idle_refresh",
     "clients.allow_anonymous",
     "clients.header",
@@ -32,6 +33,8 @@ const FIXED: [&str; 42] = [
     "passthrough.limit[].max_waiting",
     "passthrough.limit[].path",
     "server.admin_listen",
+    "server.compression",
+    "server.compression_min_size",
     "server.listen",
     "server.max_buffered",
     "server.max_connections",
@@ -60,6 +63,7 @@ const SECRET: &str = "hunter2!hunter2!hunter2!hunter2!";
 fn rows() -> Vec<(&'static str, &'static str, &'static str)> {
     vec![
         ("cache.capacity", "cache.capacity = \"1GiB\"", ""),
+        ("cache.compression", "cache.compression = \"zstd\"", ""),
         ("cache.idle_refresh", "cache.idle_refresh = 0.5", ""),
         ("cache.negative_ttl", "cache.negative_ttl = \"7s\"", ""),
         ("cache.stale_if_error", "cache.stale_if_error = \"7s\"", ""),
@@ -87,6 +91,8 @@ fn rows() -> Vec<(&'static str, &'static str, &'static str)> {
         ),
         ("passthrough.limit[0].interval", "passthrough.limit = [{ path = \"/a\", interval = \"7s\" }]", "limit"),
         ("server.admin_listen", "server.admin_listen = \"127.0.0.1:7\"", ""),
+        ("server.compression", "server.compression = [\"gzip\"]", ""),
+        ("server.compression_min_size", "server.compression_min_size = \"7B\"", ""),
         ("server.header_timeout", "server.header_timeout = \"7s\"", ""),
         ("server.idle_timeout", "server.idle_timeout = \"7s\"", ""),
         ("server.listen", "server.listen = \"127.0.0.1:7\"", ""),
