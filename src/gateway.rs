@@ -252,13 +252,14 @@ impl Edge {
             }
             Route::Unsafe(_) | Route::Passthrough(_) => (&self.passed, "passthrough"),
         };
-        let journal = Journal::open(request.headers(), began);
+        let mut journal = Journal::open(request.headers(), began);
         let admitted = self.admit(&mut request);
         let response = match (admitted, route) {
             // Before anything of it is read or said: to a stranger every path is the same.
             (Err(refusal), _) => refused(&refusal),
             (Ok(client), Route::Lookup(position)) => {
-                self.lookups[position].0.handle(request, (client, began)).await.map(ResponseBody::from)
+                let account = journal.as_mut().map(|journal| &mut journal.account);
+                self.lookups[position].0.handle(request, (client, began), account).await.map(ResponseBody::from)
             }
             (Ok(_), Route::MethodNotAllowed(_)) => refused(&Refusal::MethodNotAllowed),
             (Ok(_), Route::Unsafe(reason)) => refused(&Refusal::UnsafePath(reason)),
@@ -269,7 +270,7 @@ impl Edge {
         };
         metrics.answered(response.status(), took(began));
         if let Some(journal) = journal {
-            journal.close(name, &response);
+            journal.close(name, response.status());
         }
         response
     }

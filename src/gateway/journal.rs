@@ -3,10 +3,10 @@
 //! While nobody wants these lines a request costs one look at the level. Nothing of the request itself is in a line but its
 //! trace's id, and that only where it is a proper one.
 
-use http::{HeaderMap, Response};
+use http::{HeaderMap, StatusCode};
 use tracing::{Level, debug};
 
-use super::{ResponseBody, took};
+use super::took;
 use crate::{
     clock::Instant,
     lookup::Account,
@@ -17,24 +17,26 @@ use crate::{
 pub(super) struct Journal {
     began: Instant,
     trace_id: Option<TraceId>,
+    /// What a lookup says, once it has looked.
+    pub(super) account: Option<Account>,
 }
 
 impl Journal {
     /// Begins a line, if anybody wants it.
     pub(super) fn open(headers: &HeaderMap, began: Instant) -> Option<Self> {
-        tracing::enabled!(Level::DEBUG)
-            .then(|| Self { began, trace_id: Context::read(headers).map(|context| context.trace_id) })
+        let trace_id = || Context::read(headers).map(|context| context.trace_id);
+        tracing::enabled!(Level::DEBUG).then(|| Self { began, trace_id: trace_id(), account: None })
     }
 
     /// Writes it.
-    pub(super) fn close(self, route: &str, response: &Response<ResponseBody>) {
-        let account = response.extensions().get::<Account>().copied();
+    pub(super) fn close(self, route: &str, status: StatusCode) {
+        let account = self.account;
         debug!(
             route,
-            status = response.status().as_u16(),
+            status = status.as_u16(),
             keys = account.map(|account| account.keys),
             hits = account.map(|account| account.hits),
-            duration_ms = took(self.began).as_secs_f64() * 1000.0,
+            duration_ms = took(self.began).as_micros() as f64 / 1000.0,
             trace_id = self.trace_id.map(tracing::field::display),
             "request"
         );

@@ -23,7 +23,6 @@ use http::{
 };
 use hyper::body::Body;
 use tower::BoxError;
-use tracing::Level;
 
 pub use self::tally::Account;
 use self::{
@@ -140,14 +139,18 @@ impl From<Refusal> for Unanswered {
 }
 
 impl Lookup {
-    /// Answers one request on behalf of a client, which came at that moment.
-    pub async fn handle<B>(&self, request: Request<B>, from: (Client, Instant)) -> Response<Chunk>
+    /// Answers one request on behalf of a client, which came at that moment; an account of it is given to who wants one.
+    pub async fn handle<B>(
+        &self,
+        request: Request<B>,
+        from: (Client, Instant),
+        account: Option<&mut Option<Account>>,
+    ) -> Response<Chunk>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
         let accepted = self.compression.accepted(request.headers());
-        let mut account = Account::default();
-        let mut response = match self.answer(request, from, &mut account).await {
+        match self.answer(request, from, account).await {
             Ok(response) if accepted.is_none() => response,
             Ok(response) => {
                 let compressed = Box::pin(self.compression.compress(accepted, response)).await;
@@ -155,19 +158,14 @@ impl Lookup {
             }
             Err(Unanswered::Refusal(refusal)) => refusal.response().map(Chunk::from),
             Err(Unanswered::PassedOn(refusal)) => passed_on(&refusal).map(Chunk::from),
-        };
-        // For the line of its caller.
-        if tracing::enabled!(Level::DEBUG) {
-            response.extensions_mut().insert(account);
         }
-        response
     }
 
     async fn answer<B>(
         &self,
         request: Request<B>,
         (client, came): (Client, Instant),
-        account: &mut Account,
+        account: Option<&mut Option<Account>>,
     ) -> Result<Response<Chunk>, Unanswered>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
@@ -191,8 +189,8 @@ impl Lookup {
             client,
         };
         inquiry.look(self);
-        if tracing::enabled!(Level::DEBUG) {
-            *account = inquiry.tally.account();
+        if let Some(account) = account {
+            *account = Some(inquiry.tally.account());
         }
         let answered = if inquiry.tally.to_fetch() > 0 {
             let missed = inquiry.missed(self);

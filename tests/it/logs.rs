@@ -194,6 +194,48 @@ async fn an_outage_is_a_line_when_it_begins_and_one_when_it_ends() {
     }
 }
 
+#[tokio::test]
+async fn refusals_are_a_line_when_they_begin_and_one_when_they_are_over() {
+    let desk = Desk::new();
+    let (mut simulator, upstream) = simulate(&desk, &["--interval", "60s"]).await;
+    let config = desk.config(upstream, "cache.capacity = \"0B\"\n[[lookup]]\ninterval = \"5ms\"\ntimeout = \"1s\"\n");
+    let (gateway, callers, _) = serve(&desk, &config).await;
+    assert_eq!(lookup(callers, &by_id(2)).await.status, 200);
+    // Refused again and again, until its caller has gone.
+    lookup(callers, &by_id(3)).await;
+    let began = "the upstream says that it is asked too often";
+    let line = &lines(&gateway, began, 1).await[0];
+    assert!(line["level"] == "WARN" && line["gap_seconds"].is_f64(), "{line}");
+    simulator.signal("KILL");
+    simulator.exit().await;
+    let listen = upstream.to_string();
+    let _again = Program::start(&desk, "again", &["simulate", "--interval", "1ms", "--listen", &listen]);
+    let ended = "the upstream does not say so any more";
+    for _ in 0..500 {
+        lookup(callers, &by_id(2)).await;
+        if gateway.stderr().contains(ended) {
+            break;
+        }
+    }
+    assert_eq!(lines(&gateway, ended, 1).await.len(), 1);
+    assert_eq!(lines(&gateway, began, 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_lines_of_one_module_are_whole() {
+    let desk = Desk::new();
+    let (_simulator, upstream) = simulate(&desk, &[]).await;
+    let (gateway, callers, operators) = serve(&desk, &desk.config(upstream, "")).await;
+    let filter = "warn,audience_gateway::gateway=debug";
+    assert_eq!(send(operators, Method::PUT, "/log", filter, &[]).await.status, 200);
+    lookup(callers, &by_id(2)).await;
+    lookup(callers, "{}").await;
+    let requests = lines(&gateway, "request", 2).await;
+    assert_eq!((&requests[0]["keys"], &requests[0]["hits"]), (&1.into(), &0.into()));
+    assert_eq!((&requests[1]["status"], requests[1].get("keys")), (&400.into(), None), "it has not been looked for");
+    assert!(!gateway.stderr().contains("upstream request"));
+}
+
 type Seen = Arc<Mutex<Vec<(String, HeaderMap)>>>;
 
 /// An upstream that knows nobody, and notes what it was asked.
