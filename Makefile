@@ -5,10 +5,10 @@ CARGO ?= cargo
 # The advisory database: the newest snapshot in the folder that lies beside the checkout, where there is one.
 ADVISORIES ?= $(lastword $(sort $(wildcard ../shared/data/rustsec-advisories-*.tgz)))
 
-.PHONY: test setup fmt clippy unit openapi benches doc deploy monitoring demo bench peers micro scale replay attack fuzz supply-chain page screenshot
+.PHONY: test setup fmt clippy unit otlp openapi benches doc deploy monitoring demo bench peers micro scale replay attack fuzz supply-chain page screenshot
 
 # In the order in which a mistake is found soonest: two seconds, then minutes.
-test: setup fmt clippy unit openapi page benches monitoring deploy doc
+test: setup fmt clippy unit openapi page benches monitoring deploy otlp doc
 
 # What the tests need of the machine, and nothing that is there already.
 setup:
@@ -18,10 +18,14 @@ fmt:
 	$(CARGO) fmt --check
 
 clippy:
-	$(CARGO) clippy --all-targets --locked -- -D warnings
+	$(CARGO) clippy --all-targets --all-features --locked -- -D warnings
 
 unit:
 	$(CARGO) test --locked
+
+# The feature that exports spans, at a collector: what it needs is built beside the rest.
+otlp:
+	$(CARGO) test --locked --features otlp --test otlp
 
 # deploy/openapi.yaml by its form, and against the program as `unit` has just built it.
 openapi:

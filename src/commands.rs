@@ -24,7 +24,7 @@ use tokio::{
 };
 use tracing::{info, warn};
 
-use crate::{Failure, logging};
+use crate::{Failure, logging, otlp::Spans};
 
 /// Where the demo's simulated upstream listens, and `simulate` unless told otherwise.
 const SIMULATOR: &str = "127.0.0.1:8081";
@@ -190,7 +190,8 @@ async fn run(
 ) -> Result<(), Failure> {
     let network = Network::new(&config.upstream).map_err(Failure::Usage)?;
     let (listen, admin_listen) = (config.server.listen, config.server.admin_listen);
-    let gateway = Gateway::new(config, Arc::new(network)).map_err(Failure::Usage)?;
+    let spans = Spans::start(&config).map_err(Failure::Usage)?;
+    let gateway = Gateway::recorded(config, Arc::new(network), spans.recorder()).map_err(Failure::Usage)?;
     let (callers, operators) = (bind(listen).await?, bind(admin_listen).await?);
     let (listen, admin_listen) = (local(&callers)?, local(&operators)?);
     info!(%listen, %admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");
@@ -203,6 +204,7 @@ async fn run(
         // Never ends: every hangup is one more reading.
         () = read_again(hangups, reload) => {}
     }
+    spans.finish().await;
     Ok(())
 }
 

@@ -44,6 +44,7 @@ use crate::{
     request::{Limits, budget::Budget},
     route::{Route, Router},
     server::{Demand, Listener, Peer, Received, Server},
+    trace::Recorder,
     upstream::{self, connect::Dial},
     warmup::Warmup,
 };
@@ -85,6 +86,14 @@ impl Gateway {
     /// # Errors
     /// A sentence when a configured path has no safe form.
     pub fn new(config: Config, dial: Arc<dyn Dial>) -> Result<Self, String> {
+        Self::recorded(config, dial, Recorder::default())
+    }
+
+    /// The same, and has its spans recorded.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn recorded(config: Config, dial: Arc<dyn Dial>, recorder: Recorder) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new());
         let client = upstream::client::Client::new(config.upstream.clone(), dial);
         let configured = config.lookups.iter().map(|lookup| &lookup.shape.path);
@@ -102,6 +111,7 @@ impl Gateway {
             metrics,
             client,
             limits,
+            recorder,
         };
         let (mut lookups, mut admin_paths, mut live_paths) = (Vec::new(), Vec::new(), Vec::new());
         for (position, built) in (0..=u8::MAX).zip(&config.lookups) {

@@ -9,6 +9,7 @@ mod commands;
 mod hash;
 mod health;
 mod logging;
+mod otlp;
 
 /// Bad arguments or a bad configuration (`EX_USAGE` of sysexits.h).
 const USAGE: u8 = 64;

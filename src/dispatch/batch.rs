@@ -49,7 +49,7 @@ pub struct Batch {
     /// Keys in it that were not even queued: the last ones of the ask.
     pub riders: usize,
     /// The traces of those who wait for it.
-    pub traces: Vec<Arc<trace::Context>>,
+    pub traces: Vec<Arc<trace::Waiting>>,
 }
 
 /// What became of one key of a batch.
@@ -328,7 +328,7 @@ impl<W> Queue<W> {
     }
 
     /// The traces of those who wait for these keys, each ticket's once.
-    fn traces_of(&self, keys: &[Key]) -> Vec<Arc<trace::Context>> {
+    fn traces_of(&self, keys: &[Key]) -> Vec<Arc<trace::Waiting>> {
         if self.traces.is_empty() {
             return Vec::new();
         }

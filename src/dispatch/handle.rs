@@ -63,7 +63,7 @@ pub struct Wanted {
     /// Whether the caller takes what is ready by then, so that a wait that is too long is no reason to refuse it.
     pub partial: bool,
     /// The trace that it belongs to.
-    pub trace: Option<Arc<trace::Context>>,
+    pub trace: Option<Arc<trace::Waiting>>,
 }
 
 /// What one dispatcher looks like at a moment.

@@ -60,7 +60,7 @@ pub struct Queue<W> {
     pub(super) entries: HashMap<Key, Entry>,
     pub(super) tickets: BTreeMap<TicketId, Ticket<W>>,
     /// The traces of those tickets that belong to one.
-    pub(super) traces: HashMap<TicketId, Arc<trace::Context>>,
+    pub(super) traces: HashMap<TicketId, Arc<trace::Waiting>>,
     /// Queued keys that nobody waits for, by class, oldest first.
     pub(super) background: BTreeMap<(Background, u64), (Key, Instant)>,
     pub(super) held: VecDeque<Held>,
@@ -202,7 +202,7 @@ impl<W> Queue<W> {
     }
 
     /// A ticket belongs to a trace: requests upstream for its keys will belong to it, too.
-    pub fn trace(&mut self, ticket: TicketId, trace: Arc<trace::Context>) {
+    pub fn trace(&mut self, ticket: TicketId, trace: Arc<trace::Waiting>) {
         self.traces.insert(ticket, trace);
     }
 

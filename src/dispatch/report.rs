@@ -1,4 +1,4 @@
-//! What is said of an upstream request that is over, and of the upstream: in the log and in metrics.
+//! What is said of an upstream request that is over, and of the upstream: in the log, in metrics, in its span.
 //!
 //! - **One line for each request**, whatever became of it, at level info.
 //! - **A state is a line when it begins and one when it ends**, at level warn, however many requests it takes in between.
@@ -11,7 +11,14 @@ use super::{
     pacer::Pacer,
     worker::{UnderWay, Worker, millis},
 };
-use crate::{clock::Instant, trace::Onward, upstream::verdict::Verdict};
+use crate::{
+    clock::Instant,
+    trace::{
+        Onward, Span,
+        span::{Side, Value},
+    },
+    upstream::verdict::Verdict,
+};
 
 /// How the upstream seems to be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +64,7 @@ impl Worker {
         }
     }
 
-    /// Counts and logs one upstream request.
+    /// Counts, logs and records one upstream request.
     pub(super) fn note(&self, under_way: &UnderWay, verdict: &Verdict, now: Instant) {
         let UnderWay { batch, fetch, onward, .. } = under_way;
         let took = now.saturating_duration_since(fetch.started());
@@ -82,6 +89,30 @@ impl Worker {
         if let Some(lines) = self.key_log.of(&self.shape) {
             let keys = batch.ask.ids.len();
             batch.ask.ids.iter().for_each(|id| lines.fetched(id, verdict.outcome().as_str(), keys));
+        }
+        if let Some(onward) = onward {
+            self.recorder.record(|| self.span(under_way, onward, verdict, now));
+        }
+    }
+
+    fn span(&self, UnderWay { batch, fetch, .. }: &UnderWay, onward: &Onward, verdict: &Verdict, now: Instant) -> Span {
+        let outcome = verdict.outcome().as_str();
+        Span {
+            name: "upstream",
+            context: onward.context.clone(),
+            parent: onward.parent,
+            is_parent_remote: false,
+            side: Side::Client,
+            began: fetch.started(),
+            ended: now,
+            attributes: vec![
+                ("gateway.lookup", Value::Word(self.shape.path.clone())),
+                ("gateway.outcome", Value::Word(outcome.to_owned())),
+                ("gateway.keys", Value::Count(batch.ask.ids.len() as u64)),
+                ("gateway.rider_keys", Value::Count(batch.riders as u64)),
+            ],
+            links: onward.links.iter().map(|link| link.lookup.clone()).collect(),
+            is_error: !matches!(verdict, Verdict::Success(_)),
         }
     }
 }

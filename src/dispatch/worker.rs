@@ -24,7 +24,7 @@ use crate::{
     metrics::DispatchMetrics,
     record::{Parts, Record},
     shape::Shape,
-    trace::Onward,
+    trace::{Onward, Recorder},
     upstream::verdict::{self, Success, Verdict},
 };
 
@@ -65,6 +65,8 @@ pub struct Worker {
     newest: Option<TaskId>,
     /// Where it says which keys were asked for.
     pub(super) key_log: KeyLog,
+    /// Who takes the spans of its requests.
+    pub(super) recorder: Recorder,
 }
 
 impl Worker {
@@ -89,6 +91,7 @@ impl Worker {
             under_way: HashMap::new(),
             newest: None,
             key_log: KeyLog::default(),
+            recorder: Recorder::default(),
         };
         (worker, handle)
     }
@@ -103,6 +106,12 @@ impl Worker {
     #[must_use]
     pub fn log_keys(self, key_log: KeyLog) -> Self {
         Self { key_log, ..self }
+    }
+
+    /// Makes it record its requests there.
+    #[must_use]
+    pub fn record(self, recorder: Recorder) -> Self {
+        Self { recorder, ..self }
     }
 
     /// Runs until it is dropped.
@@ -177,7 +186,7 @@ impl Worker {
         });
         state.timeline.used(now, batch.ask.ids.len());
         let fetch = self.cache.open(&batch.ask.scope, now);
-        let onward = Onward::of(mem::take(&mut batch.traces));
+        let onward = Onward::of(mem::take(&mut batch.traces), &self.recorder);
         batch.ask.trace = onward.as_ref().map(|onward| onward.context.clone());
         let asking = (self.ask)(batch.ask.clone(), on_wire);
         let task = self.fetches.spawn(async move { Fetched { verdict: asking.await } });

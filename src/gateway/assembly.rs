@@ -16,6 +16,7 @@ use crate::{
     passthrough::{self, Passthrough},
     request::{Limits, budget::Budget},
     shape::Shape,
+    trace::Recorder,
     upstream::client::Client,
     warmup::{self, Warmup},
 };
@@ -28,6 +29,7 @@ pub(super) struct Common {
     pub(super) limits: Limits,
     pub(super) key_log: KeyLog,
     pub(super) compression: Arc<Compression>,
+    pub(super) recorder: Recorder,
 }
 
 impl Common {
@@ -57,6 +59,7 @@ impl Common {
             cache: Arc::clone(&self.cache),
             dispatch: fleet,
             key_log: self.key_log.clone(),
+            recorder: self.recorder.clone(),
         };
         (lookup, path, live)
     }
@@ -85,7 +88,7 @@ impl Common {
     fn recruiter(&self, config: Whole<dispatch::Config>, shape: &Arc<Shape>) -> Recruit {
         let metrics = self.metrics.dispatch(&shape.path);
         let (client, shape, cache) = (self.client.clone(), Arc::clone(shape), Arc::clone(&self.cache));
-        let key_log = self.key_log.clone();
+        let (key_log, recorder) = (self.key_log.clone(), self.recorder.clone());
         Box::new(move || {
             let ask: dispatch::Ask = {
                 let (client, shape) = (client.clone(), Arc::clone(&shape));
@@ -96,7 +99,7 @@ impl Common {
             };
             let config = config.now().as_ref().clone();
             let (worker, handle) = Worker::new(config, Arc::clone(&shape), Arc::clone(&cache), metrics.clone(), ask);
-            (worker.log_keys(key_log.clone()), handle)
+            (worker.log_keys(key_log.clone()).record(recorder.clone()), handle)
         })
     }
 }

@@ -13,6 +13,7 @@ pub mod directives;
 pub mod encode;
 mod inquiry;
 mod tally;
+mod traced;
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,6 +33,7 @@ use self::{
     encode::Pending,
     inquiry::{Asked, Inquiry},
     tally::Tally,
+    traced::Traced,
 };
 use crate::{
     cache::Cache,
@@ -48,7 +50,7 @@ use crate::{
         wire::{self, Decoded},
     },
     shape::Shape,
-    trace::Context,
+    trace::{Recorder, Waiting},
     upstream::{credentials::Credentials, verdict::PassedOn},
 };
 
@@ -115,7 +117,12 @@ pub struct Lookup {
     pub metrics: LookupMetrics,
     /// Where it says what became of each key.
     pub key_log: KeyLog,
+    /// Who takes its spans.
+    pub recorder: Recorder,
 }
+
+/// Where a lookup is in its trace, and where its account is wanted.
+type Noted<'a> = (Option<&'a Traced>, Option<&'a mut Option<Account>>);
 
 /// Why a lookup is not answered with records.
 enum Unanswered {
@@ -149,8 +156,24 @@ impl Lookup {
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
     {
+        let Some(traced) = Traced::open(&self.recorder, request.headers(), from.1) else {
+            return self.answered(request, from, (None, account)).await;
+        };
+        let mut own = None;
+        let response = Box::pin(self.answered(request, from, (Some(&traced), Some(&mut own)))).await;
+        traced.close(self, own.unwrap_or_default(), &response);
+        if let Some(account) = account {
+            *account = own;
+        }
+        response
+    }
+
+    async fn answered<B>(&self, request: Request<B>, from: (Client, Instant), noted: Noted<'_>) -> Response<Chunk>
+    where
+        B: Body<Data = Bytes, Error: Into<BoxError>>,
+    {
         let accepted = self.compression.accepted(request.headers());
-        match self.answer(request, from, account).await {
+        match self.answer(request, from, noted).await {
             Ok(response) if accepted.is_none() => response,
             Ok(response) => {
                 let compressed = Box::pin(self.compression.compress(accepted, response)).await;
@@ -165,7 +188,7 @@ impl Lookup {
         &self,
         request: Request<B>,
         (client, came): (Client, Instant),
-        account: Option<&mut Option<Account>>,
+        (traced, account): Noted<'_>,
     ) -> Result<Response<Chunk>, Unanswered>
     where
         B: Body<Data = Bytes, Error: Into<BoxError>>,
@@ -194,9 +217,9 @@ impl Lookup {
         }
         let answered = if inquiry.tally.to_fetch() > 0 {
             let missed = inquiry.missed(self);
-            let trace = Context::read(&parts.headers).map(Arc::new);
+            let waiting = traced::waiting(traced, &parts.headers);
             // By itself: what is nearly always a hit needs no room for it.
-            let answered = Box::pin(self.fetch(&mut inquiry, trace)).await;
+            let answered = Box::pin(self.fetch(&mut inquiry, waiting)).await;
             inquiry.tell(self, &missed, &answered);
             answered
         } else {
@@ -208,7 +231,7 @@ impl Lookup {
     }
 
     /// Has the keys without an answer fetched, and waits for them.
-    async fn fetch(&self, inquiry: &mut Inquiry, trace: Option<Arc<Context>>) -> Result<(), Unanswered> {
+    async fn fetch(&self, inquiry: &mut Inquiry, trace: Option<Arc<Waiting>>) -> Result<(), Unanswered> {
         if inquiry.directives.cache.only_if_cached {
             return Err(Refusal::NotCached.into());
         }
@@ -230,7 +253,7 @@ impl Lookup {
             no_store: directives.cache.no_store,
             deadline,
             partial: directives.partial,
-            trace,
+            trace: trace.clone(),
         };
         let waiting = match self.dispatch.submit(*now, scope, wanted) {
             Ok(waiting) => waiting,
@@ -245,6 +268,7 @@ impl Lookup {
         tally.collapsed = waiting.is_collapsed();
         let retry_after = waiting.promise();
         let outcomes = waiting.outcomes(deadline).await;
+        trace.iter().for_each(|trace| traced::waited(self, trace, *now, missing.len()));
         let mut outcomes = outcomes.into_vec().into_iter();
         let mut served = false;
         for position in missing {

@@ -2,15 +2,18 @@
 //!
 //! - **Nothing is believed that is malformed.** A `traceparent` that is not exactly what the recommendation says, or that
 //!   stands there twice, is no trace; a `tracestate` that is not ([`state`]) is left out, and the trace goes on.
-//! - **No trace is made up** for a caller who has none.
+//! - **No trace is made up** for a caller who has none, unless spans are [recorded](span).
 //! - **A request upstream serves many callers** ([`Onward`]): with one trace among them it continues that; with several it
 //!   begins one of its own, linked to theirs; with none it has none.
 
+pub mod span;
 mod state;
 
 use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+pub use self::span::{Recorder, Span};
 
 /// `traceparent`.
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -22,7 +25,7 @@ const SAMPLED: u8 = 1;
 /// Its id was drawn at random.
 const RANDOM: u8 = 2;
 
-/// Callers of one request upstream whose traces are looked at: a batch of the usual size has no more.
+/// Callers of one request upstream whose traces are looked at: as many as a span may have links.
 pub const MOST_LINKS: usize = 128;
 
 /// The name of a trace: 16 bytes, not all zero.
@@ -67,13 +70,25 @@ impl Context {
     #[must_use]
     pub fn begin(is_sampled: bool) -> Self {
         let flags = RANDOM | if is_sampled { SAMPLED } else { 0 };
-        Self { trace_id: TraceId(fastrand::u128(1..)), span_id: fastrand::u64(1..), flags, state: None }
+        Self { trace_id: TraceId(fastrand::u128(1..)), span_id: new_span_id(), flags, state: None }
+    }
+
+    /// A new span below this one.
+    #[must_use]
+    pub fn child(&self) -> Self {
+        Self { span_id: new_span_id(), ..self.clone() }
     }
 
     /// Whether somebody records it.
     #[must_use]
     pub fn is_sampled(&self) -> bool {
         self.flags & SAMPLED != 0
+    }
+
+    /// Its flags, as they travel.
+    #[must_use]
+    pub fn flags(&self) -> u8 {
+        self.flags
     }
 
     /// Says in a request's headers that it belongs here.
@@ -85,6 +100,10 @@ impl Context {
             headers.insert(TRACESTATE, state.clone());
         }
     }
+}
+
+fn new_span_id() -> u64 {
+    fastrand::u64(1..)
 }
 
 /// The parts of a `traceparent`. A later version may have more behind them, which is not understood and not passed on.
@@ -115,24 +134,38 @@ fn hex(digits: &[u8]) -> Option<u128> {
     })
 }
 
+/// A caller who waits for a request upstream: where its lookup is in its trace, and where its wait is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Waiting {
+    /// The lookup.
+    pub lookup: Context,
+    /// Its wait, below it; the same place where no spans are recorded.
+    pub wait: Context,
+}
+
 /// Where a request upstream belongs.
 #[derive(Clone, Debug)]
 pub struct Onward {
     /// Its place, which goes upstream.
     pub context: Context,
-    /// The callers that it serves.
-    pub links: Vec<Arc<Context>>,
+    /// What is above it in its trace; nothing where it begins one.
+    pub parent: Option<u64>,
+    /// The lookups that it serves.
+    pub links: Vec<Arc<Waiting>>,
 }
 
 impl Onward {
-    /// The place of a request that serves these callers.
+    /// The place of a request that serves these callers. Where spans are recorded it is a new one below theirs.
     #[must_use]
-    pub fn of(links: Vec<Arc<Context>>) -> Option<Self> {
-        let first = links.first()?;
-        let is_one = links.iter().all(|link| link.trace_id == first.trace_id);
-        let is_sampled = || links.iter().any(|link| link.is_sampled());
-        let context = if is_one { Context::clone(first) } else { Context::begin(is_sampled()) };
-        Some(Self { context, links })
+    pub fn of(links: Vec<Arc<Waiting>>, recorder: &Recorder) -> Option<Self> {
+        let first = &links.first()?.wait;
+        let is_one = links.iter().all(|link| link.wait.trace_id == first.trace_id);
+        let (context, parent) = match (is_one, recorder.is_on()) {
+            (true, true) => (first.child(), Some(first.span_id)),
+            (true, false) => (first.clone(), Some(first.span_id)),
+            (false, _) => (Context::begin(links.iter().any(|link| link.wait.is_sampled())), None),
+        };
+        Some(Self { context, parent, links })
     }
 
     /// The traces of its callers, where its own is another: for the log, which names a few.
@@ -140,7 +173,7 @@ impl Onward {
     pub fn linked(&self) -> Option<String> {
         let mut others: Vec<TraceId> = Vec::new();
         for link in &self.links {
-            let id = link.trace_id;
+            let id = link.lookup.trace_id;
             if id != self.context.trace_id && !others.contains(&id) && others.len() < 8 {
                 others.push(id);
             }

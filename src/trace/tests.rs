@@ -83,23 +83,25 @@ fn what_others_say_of_a_trace_goes_with_it_if_it_is_well_formed() {
     }
 }
 
-fn waiting(trace: &str) -> Arc<Context> {
+fn waiting(trace: &str) -> Arc<Waiting> {
     let parent = GOOD.replace("0af7651916cd43dd8448eb211c80319c", trace);
-    Arc::new(Context::read(&headers(&[("traceparent", &parent), ("tracestate", "a=b")])).expect("a trace"))
+    let context = Context::read(&headers(&[("traceparent", &parent), ("tracestate", "a=b")])).expect("a trace");
+    Arc::new(Waiting { lookup: context.clone(), wait: context })
 }
 
 #[test]
 fn a_request_upstream_continues_one_trace_and_begins_its_own_for_several() {
     let (one, other) = (waiting(&"1".repeat(32)), waiting(&"2".repeat(32)));
-    let of = |links: &[&Arc<Context>]| Onward::of(links.iter().map(|link| Arc::clone(link)).collect());
+    let of =
+        |links: &[&Arc<Waiting>]| Onward::of(links.iter().map(|link| Arc::clone(link)).collect(), &Recorder::default());
     assert!(of(&[]).is_none());
     for links in [&[&one][..], &[&one, &one]] {
         let onward = of(links).expect("a trace");
-        assert_eq!((&onward.context, onward.linked()), (&*one, None));
+        assert_eq!((&onward.context, onward.linked()), (&one.wait, None));
     }
     let onward = of(&[&one, &other, &one]).expect("a trace");
-    assert!(![one.trace_id, other.trace_id].contains(&onward.context.trace_id));
-    assert_eq!(onward.linked(), Some(format!("{},{}", one.trace_id, other.trace_id)));
-    assert!(onward.context.is_sampled() && onward.context.state.is_none());
+    assert!(![one.wait.trace_id, other.wait.trace_id].contains(&onward.context.trace_id));
+    assert_eq!(onward.linked(), Some(format!("{},{}", one.wait.trace_id, other.wait.trace_id)));
+    assert!(onward.context.is_sampled() && onward.parent.is_none() && onward.context.state.is_none());
     assert!(!format!("{onward:?}").contains("1111"));
 }

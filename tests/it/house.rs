@@ -13,7 +13,7 @@ use crate::harness::Setup;
 const STRANGERS: [&str; 5] = ["admin", "lookup", "passthrough", "probe", "warmup"];
 
 /// The files of the program around the library, which may use all of it.
-const BINARY: [&str; 5] = ["main.rs", "commands.rs", "hash.rs", "health.rs", "logging.rs"];
+const BINARY: [&str; 6] = ["main.rs", "commands.rs", "hash.rs", "health.rs", "logging.rs", "otlp.rs"];
 
 /// Where each library is used, and nowhere else.
 const HOMES: [(&str, &[&str]); 10] = [
