@@ -217,7 +217,12 @@ async fn read_again(hangups: Option<(Signal, Read)>, reload: Reload) {
         while hangups.recv().await.is_some() {
             let (reload, read) = (reload.clone(), Arc::clone(&read));
             // A panic in it has been printed by the hook, and changes nothing.
-            let _read = tokio::task::spawn_blocking(move || reload.now(read())).await;
+            let _read = tokio::task::spawn_blocking(move || {
+                let read = read();
+                read.iter().for_each(|config| raise_open_files(config.server.limits.max_connections));
+                reload.now(read);
+            })
+            .await;
         }
     }
     std::future::pending::<()>().await;

@@ -36,7 +36,7 @@ use crate::{
     dispatch::{Client, Fleet},
     error::Refusal,
     key_log::KeyLog,
-    live::{Count, Time},
+    live::{Count, Places, Time},
     log_filter::Control,
     lookup::{Lookup, chunk::Chunk, compression::Compression},
     metrics::{Metrics, RouteMetrics},
@@ -131,10 +131,12 @@ impl Gateway {
             router,
             clients: clients.clone(),
             passed: common.metrics.route("passthrough"),
-            passthrough: common.passthrough(&config, &lookups, budget),
+            passthrough: common.passthrough(&config, &lookups, budget.clone()),
             dispatchers: admin_paths.iter().map(|path| Arc::clone(&path.dispatch)).collect(),
             lookups,
         };
+        // A budget of their own: what callers do must not keep an operator from a purge.
+        let operators = Budget::new(config.server.max_buffered);
         let log = Arc::new(Control::new(config.log.level.clone()));
         let live = Arc::new(Live {
             config: Mutex::new(config.clone()),
@@ -144,6 +146,8 @@ impl Gateway {
             max_body: common.limits.max.clone(),
             body_timeout: common.limits.timeout.clone(),
             server: server.limits(),
+            places: Places::new(config.server.limits.max_connections),
+            budgets: [budget, operators.clone()],
             shutdown_grace: Time::new(config.server.shutdown_grace),
             passthrough: edge.passthrough.settings(),
             clients,
@@ -158,8 +162,7 @@ impl Gateway {
             cache,
             capacity: config.cache.capacity,
             paths: admin_paths,
-            // A budget of their own: what callers do must not keep an operator from a purge.
-            limits: Limits { budget: Budget::new(config.server.max_buffered), ..limits },
+            limits: Limits { budget: operators, ..limits },
             readiness: Arc::clone(&readiness),
             server: server.stats(),
             started: clock::now(),
@@ -207,7 +210,7 @@ impl Gateway {
         let warming = warmup.map(|warmup| tasks.spawn(warmup.run()));
         let draining = Arc::clone(&edge);
         let (stop, stopped) = oneshot::channel::<()>();
-        let stack = stack(edge, config.server.limits.max_connections);
+        let stack = stack(edge, &live.places);
         readiness.enter(Phase::Ready);
         let mut serving = pin!(server.serve(listener, stack, async {
             let _dropped = stopped.await;
@@ -306,7 +309,7 @@ fn refused(refusal: &Refusal) -> Response<ResponseBody> {
 /// The one tower stack in front of everything.
 fn stack(
     edge: Arc<Edge>,
-    max_in_flight: usize,
+    places: &Places,
 ) -> impl Service<Request<Received>, Response = Response<ResponseBody>, Error = BoxError, Future: Send>
 + Clone
 + Send
@@ -317,7 +320,7 @@ fn stack(
         // A request over the limit is told so at once instead of waiting for its turn.
         .load_shed()
         // Counted over all connections: one that speaks HTTP/2 carries up to a hundred requests at a time.
-        .layer(GlobalConcurrencyLimitLayer::new(max_in_flight))
+        .layer(GlobalConcurrencyLimitLayer::with_semaphore(places.semaphore()))
         .service(service_fn(move |request| {
             let edge = Arc::clone(&edge);
             async move { Ok::<_, Infallible>(edge.handle(request).await) }

@@ -6,7 +6,7 @@ use super::{Config, reader::without_indices, resolved};
 
 /// Keys that may change while it runs. All others need a restart: sockets are bound, memory is reserved, and what is cached
 /// or queued was named by them.
-pub(super) const LIVE: [&str; 24] = [
+pub(super) const LIVE: [&str; 26] = [
     "cache.ttl",
     "cache.negative_ttl",
     "cache.stale_while_revalidate",
@@ -26,6 +26,8 @@ pub(super) const LIVE: [&str; 24] = [
     "server.header_timeout",
     "server.idle_timeout",
     "server.max_body",
+    "server.max_buffered",
+    "server.max_connections",
     "server.min_rate",
     "server.shutdown_grace",
     // Where TLS is spoken already.
@@ -97,9 +99,9 @@ impl Config {
                 own.dispatch.max_pending_keys = new.dispatch.max_pending_keys;
             }
         }
-        let max_connections = self.server.limits.max_connections;
-        self.server.limits = crate::server::Config { max_connections, ..new.server.limits.clone() };
+        self.server.limits = new.server.limits.clone();
         self.server.max_body = new.server.max_body;
+        self.server.max_buffered = new.server.max_buffered;
         self.server.shutdown_grace = new.server.shutdown_grace;
         self.passthrough.enabled = new.passthrough.enabled;
         self.passthrough.allow.clone_from(&new.passthrough.allow);

@@ -14,10 +14,11 @@ use crate::{
     clients::Clients,
     config::{Changes, Config, Problems},
     dispatch::{self, Fleet},
-    live::{Count, Time, Whole},
+    live::{Count, Places, Time, Whole},
     log_filter::Control,
     lookup::Bounds,
     passthrough::Settings,
+    request::budget::Budget,
     server,
 };
 
@@ -42,6 +43,9 @@ pub(super) struct Live {
     pub(super) max_body: Count,
     pub(super) body_timeout: Time,
     pub(super) server: Whole<server::Config>,
+    /// As many requests may be at work as there may be connections.
+    pub(super) places: Places,
+    pub(super) budgets: [Budget; 2],
     pub(super) shutdown_grace: Time,
     pub(super) passthrough: Whole<Settings>,
     pub(super) clients: Option<Arc<Clients>>,
@@ -92,6 +96,8 @@ impl Live {
         self.max_body.set(config.server.max_body);
         self.body_timeout.set(config.server.limits.header_timeout);
         self.server.set(config.server.limits.clone());
+        self.places.set(config.server.limits.max_connections);
+        self.budgets.iter().for_each(|budget| budget.set_limit(config.server.max_buffered));
         self.shutdown_grace.set(config.server.shutdown_grace);
         self.passthrough.set(Settings::new(&config.passthrough, super::timeouts(config)));
         if let (Some(clients), Some(config)) = (&self.clients, &config.clients) {

@@ -21,7 +21,7 @@ pub struct Budget(Arc<Pool>);
 
 #[derive(Debug)]
 struct Pool {
-    limit: usize,
+    limit: AtomicUsize,
     held: AtomicUsize,
 }
 
@@ -64,7 +64,12 @@ impl Budget {
     /// A budget of so many bytes.
     #[must_use]
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Pool { limit, held: AtomicUsize::new(0) }))
+        Self(Arc::new(Pool { limit: AtomicUsize::new(limit), held: AtomicUsize::new(0) }))
+    }
+
+    /// From now on it is so many bytes. What is kept stays, even if it is more.
+    pub fn set_limit(&self, limit: usize) {
+        self.0.limit.store(limit, Relaxed);
     }
 
     /// Bytes that are counted now.
@@ -93,7 +98,8 @@ impl Share {
     /// When there is no room for them; what was taken before stays.
     pub fn grow(&mut self, bytes: usize) -> Result<(), NoRoom> {
         let Pool { limit, held } = &*self.budget.0;
-        let room = |held: usize| held.checked_add(bytes).filter(|held| held <= limit);
+        let limit = limit.load(Relaxed);
+        let room = |held: usize| held.checked_add(bytes).filter(|held| *held <= limit);
         held.fetch_update(Relaxed, Relaxed, room).or(Err(NoRoom))?;
         self.bytes += bytes;
         Ok(())
@@ -176,6 +182,17 @@ mod tests {
         drop(bytes);
         assert_eq!(budget.held(), 0);
         assert_eq!(budget.held(), 0);
+    }
+
+    #[test]
+    fn another_limit_counts_for_what_comes() {
+        let budget = Budget::new(10);
+        let mut kept = budget.keep();
+        assert_eq!(kept.extend(b"12345"), Ok(()));
+        budget.set_limit(4);
+        assert_eq!((kept.extend(b"6"), &*kept, budget.held()), (Err(NoRoom), &b"12345"[..], 5));
+        budget.set_limit(6);
+        assert_eq!((kept.extend(b"6"), budget.held()), (Ok(()), 6));
     }
 
     #[test]

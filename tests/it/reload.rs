@@ -3,10 +3,14 @@
 use std::{net::SocketAddr, time::Duration};
 
 use http::Method;
+use http_body_util::BodyExt as _;
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
+use tokio::{net::TcpStream, task::JoinSet};
 
 use crate::{
-    harness::DETAIL,
+    harness::{DETAIL, request},
     program::{Desk, Program, by_id, customer, get, lookup, send, serve, simulate, until},
 };
 
@@ -144,4 +148,37 @@ async fn a_clients_rate_and_the_time_a_caller_waits_may_change() {
     assert!(began.elapsed() < Duration::from_secs(2));
     let again = send(callers, Method::POST, DETAIL, &body, &headers).await;
     assert_eq!((again.status.as_u16(), again.error_code()), (429, "TOO_FREQUENT".to_owned()));
+}
+
+#[tokio::test]
+async fn fewer_connections_and_less_memory_count_for_who_comes_next() {
+    let desk = Desk::new();
+    let (_simulator, upstream) = simulate(&desk, &["--interval", "10ms"]).await;
+    let after = "server.max_connections = 1\nserver.max_buffered = \"50KiB\"\n";
+    let config = desk.config(upstream, "[[lookup]]\ninterval = \"20ms\"\n");
+    let (gateway, callers, _) = serve(&desk, &config).await;
+    let io = TokioIo::new(TcpStream::connect(callers).await.unwrap());
+    let (mut stays, connection) = http1::handshake(io).await.unwrap();
+    let mut driving = JoinSet::new();
+    driving.spawn(connection);
+    let body = format!("{}{}", by_id(2), " ".repeat(100_000));
+    let mut on_it = async || {
+        stays.ready().await.unwrap();
+        let response = stays.send_request(request(Method::POST, DETAIL, &body, &[])).await.unwrap();
+        let status = response.status().as_u16();
+        response.into_body().collect().await.unwrap();
+        status
+    };
+    assert_eq!(on_it().await, 200);
+    desk.config(upstream, after);
+    gateway.signal("HUP");
+    until("it to be read again", async || (!said_of(&gateway, "server.max_connections").is_empty()).then_some(()))
+        .await;
+    assert_eq!(said_of(&gateway, "server.max_buffered"), ["read again"]);
+    assert_eq!(lookup(callers, &by_id(2)).await.error_code(), "OVERLOADED", "one connection is there already");
+    assert_eq!(on_it().await, 503, "its body is longer");
+    desk.config(upstream, "");
+    gateway.signal("HUP");
+    until("it to be as before", async || (said_of(&gateway, "server.max_connections").len() == 2).then_some(())).await;
+    assert_eq!(lookup(callers, &body).await.status, 200);
 }

@@ -9,7 +9,7 @@ use super::{
 use crate::server::authority::Authority;
 
 /// Keys that need a restart.
-const FIXED: [&str; 45] = [
+const FIXED: [&str; 43] = [
     "cache.capacity",
     "cache.compression",
     "cache.idle_refresh",
@@ -36,8 +36,6 @@ const FIXED: [&str; 45] = [
     "server.compression",
     "server.compression_min_size",
     "server.listen",
-    "server.max_buffered",
-    "server.max_connections",
     "upstream.base_url",
     "upstream.ca_file",
     "upstream.connect_timeout",
