@@ -113,6 +113,13 @@ impl Record {
         self.head().fetched_at
     }
 
+    /// When the upstream said it: before that by what it was old when it came.
+    #[must_use]
+    pub fn said_at(&self) -> Instant {
+        let fetched_at = self.fetched_at();
+        fetched_at.checked_sub(self.marks().age()).unwrap_or(fetched_at)
+    }
+
     /// Every id that reaches it.
     #[must_use]
     pub fn ids(&self) -> Ids<'_> {

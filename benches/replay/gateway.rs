@@ -20,6 +20,7 @@ use audience_gateway::{
     metrics::Metrics,
     shape::Shape,
     upstream::{
+        Kind as UpstreamKind,
         verdict::{Ask, Verdict},
         wire::{self, Meaning},
     },
@@ -139,6 +140,7 @@ async fn replay(options: &Options, lookups: &[Lookup], rides: bool) -> Row {
 impl Gateway {
     fn new(options: &Options, rides: bool) -> Self {
         let config = dispatch::Config {
+            kind: UpstreamKind::Platform,
             interval: options.interval,
             max_batch_keys: options.batch,
             max_pending_keys: 10_000,
@@ -220,6 +222,7 @@ impl Gateway {
         let deadline = now + self.timeout;
         let client = client(lookup.client);
         let wanted = Wanted {
+            max_age: None,
             client,
             keys: missing,
             fresh: false,

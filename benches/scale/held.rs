@@ -56,7 +56,7 @@ impl Held {
     pub(crate) fn fill(&self, customers: &[usize]) {
         let scope = Arc::clone(&self.scope);
         let ids = customers.iter().flat_map(|&customer| [id(customer), phone(customer)]).collect();
-        let ask = Ask { scope: Arc::clone(&scope), ids, trace: None };
+        let ask = Ask::new(Arc::clone(&scope), ids);
         let records: Vec<String> = customers.iter().map(|&customer| record(customer, self.bytes)).collect();
         let body = format!(r#"{{"code":"200","errorCode":"SUCCESS","msg":"ok","data":[{}]}}"#, records.join(","));
         let Meaning::Success(Success { records, of, .. }) =

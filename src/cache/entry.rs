@@ -131,6 +131,13 @@ impl Answer {
         }
     }
 
+    /// When the upstream said it: before that by what it was old when it came.
+    #[must_use]
+    pub fn said_at(&self) -> Instant {
+        let fetched_at = self.fetched_at();
+        fetched_at.checked_sub(self.came_aged()).unwrap_or(fetched_at)
+    }
+
     /// Whether both are one answer, and not only equal.
     #[must_use]
     pub fn is(&self, other: &Self) -> bool {
@@ -174,18 +181,30 @@ impl Answer {
 
     /// From when on it is worth to be asked again where that costs nothing: in the last quarter of its lifetime.
     pub(super) fn due_at(&self, policy: &Policy) -> Instant {
-        self.fetched_at() + self.lifetime(policy).mul_f64(DUE)
+        self.fetched_at() + self.granted(policy).mul_f64(DUE)
     }
 
-    /// How long ago the answer was fetched.
+    /// How old it is: since it was fetched, and what it was old then already, because a gateway upstream had it (RFC 9111,
+    /// section 4.2.3).
     #[must_use]
     pub fn age(&self, now: Instant) -> Duration {
-        now.saturating_duration_since(self.fetched_at())
+        now.saturating_duration_since(self.fetched_at()) + self.came_aged()
     }
 
-    /// How long it is fresh, its spread taken off.
+    /// Up to which age it is fresh.
     #[must_use]
     pub fn lifetime(&self, policy: &Policy) -> Duration {
+        self.came_aged() + self.granted(policy)
+    }
+
+    /// How old its oldest record was when it came.
+    fn came_aged(&self) -> Duration {
+        let records = self.records().iter().map(|record| record.marks().age());
+        records.max().unwrap_or_else(|| self.marks().age())
+    }
+
+    /// How long it is fresh here, its spread taken off.
+    fn granted(&self, policy: &Policy) -> Duration {
         let full = if self.records().is_empty() { policy.negative_ttl } else { policy.ttl };
         full.mul_f64(1.0 - SPREAD * f64::from(self.marks().spread()) / 255.0)
     }

@@ -3,6 +3,7 @@
 use std::{
     collections::HashSet,
     sync::{Arc, PoisonError},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,6 +21,8 @@ pub struct Fetch {
     cache: Arc<Cache>,
     scope: Arc<Scope>,
     started: Instant,
+    /// How old it was already when it came.
+    age: Duration,
 }
 
 /// What one successful upstream answer said of the keys that it was asked for.
@@ -55,7 +58,7 @@ pub enum Taken {
 
 impl Fetch {
     pub(super) fn new(cache: Arc<Cache>, scope: Arc<Scope>, started: Instant) -> Self {
-        Self { cache, scope, started }
+        Self { cache, scope, started, age: Duration::ZERO }
     }
 
     /// The scope of its keys: the instance that records should refer to.
@@ -70,6 +73,14 @@ impl Fetch {
         self.started
     }
 
+    /// What it brings was so old already when it came.
+    #[must_use]
+    pub fn aged(self, age: Duration) -> Self {
+        let mut fetch = self;
+        fetch.age = age;
+        fetch
+    }
+
     /// Takes in what the upstream said, and returns the answer of each asked key.
     #[must_use]
     pub fn store(&self, shape: &Shape, said: Said<'_>) -> Vec<(Id, Taken)> {
@@ -79,6 +90,7 @@ impl Fetch {
         let _turn = cache.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let Said { envelope, records, answers } = said;
         let records = packed.as_deref().unwrap_or(records);
+        records.iter().for_each(|record| record.marks().came_aged(self.age));
         cache.learn_envelope(self.scope.lookup, envelope);
         let kept = answers.iter().filter(|of| of.keep);
         let wanted: HashSet<usize> = kept.flat_map(|of| of.records.iter().copied()).collect();
@@ -99,6 +111,12 @@ impl Fetch {
                         Taken::Outdated(Answer::new(said, self.started, 0))
                     }
                 };
+                if let Taken::Held(answer) | Taken::Outdated(answer) = &taken
+                    && answer.records().is_empty()
+                    && answer.fetched_at() == self.started
+                {
+                    answer.marks().came_aged(self.age);
+                }
                 (key.id, taken)
             })
             .collect();

@@ -18,6 +18,7 @@ use crate::{
     dispatch::{self, LimitPer, MixedLists, Share},
     lookup,
     shape::{AUDIENCE_DETAIL, FieldPath, List, Shape, ValueType},
+    upstream::{self, Kind},
 };
 
 /// A lookup's number and a list's kind are one byte each.
@@ -26,13 +27,18 @@ const MOST_IN_ONE_BYTE: usize = 255;
 /// What a path waits between requests if its own limit is not documented: the slowest that is.
 const UNKNOWN_INTERVAL: Duration = Duration::from_secs(1);
 
+/// Requests under way at once to another gateway, which holds each until it is answered: as many as one pod's callers may
+/// well have, and few beside the 10,000 connections of that one.
+const RELAYED: usize = 64;
+
 /// Every lookup of the file.
-pub(super) fn lookups(root: &mut Section<'_>, base_path: &str) -> Vec<Lookup> {
+pub(super) fn lookups(root: &mut Section<'_>, upstream: &upstream::Config) -> Vec<Lookup> {
+    let base_path = upstream.base_url.path();
     let mut spellings: Vec<(String, [String; 2])> = Vec::new();
     let mut positions = 0..=u8::MAX;
     let lookups = root.sections("lookup", 1, |section| {
         // One beyond the last is refused below.
-        let lookup = lookup(section, positions.next().unwrap_or(u8::MAX));
+        let lookup = lookup(section, positions.next().unwrap_or(u8::MAX), upstream.kind);
         if section.is_sound("path") {
             let own = spellings_of(&lookup.shape.path, base_path);
             match spellings.iter().find(|(_, taken)| taken.iter().any(|spelling| own.contains(spelling))) {
@@ -66,10 +72,15 @@ pub(super) fn is_lookup(path: &str, lookups: &[Lookup], base_path: &str) -> bool
     lookups.iter().any(|lookup| spellings_of(&lookup.shape.path, base_path).iter().any(|taken| own.contains(taken)))
 }
 
-fn lookup(section: &mut Section<'_>, position: u8) -> Lookup {
+fn lookup(section: &mut Section<'_>, position: u8, kind: Kind) -> Lookup {
     let path = section.take("path", AUDIENCE_DETAIL.to_owned(), string(url::path));
     let built_in = Shape::built_in(&path);
-    let interval = built_in.as_ref().map_or(UNKNOWN_INTERVAL, |(_, interval)| *interval);
+    // Another gateway keeps the pace and waits for company; it answers several lists with the customers of each.
+    let relays = kind == Kind::Gateway;
+    let paced = built_in.as_ref().map_or(UNKNOWN_INTERVAL, |(_, interval)| *interval);
+    let (interval, intervals) = if relays { (Duration::ZERO, WAIT) } else { (paced, TIMEOUT) };
+    let linger = if relays { Duration::ZERO } else { Duration::from_millis(5) };
+    let mixed = if relays { MixedLists::Union } else { MixedLists::Auto };
     let lists = section.sections("key", 0, list);
     check_lists(section, &lists, built_in.is_some());
     let shape = match built_in {
@@ -79,13 +90,14 @@ fn lookup(section: &mut Section<'_>, position: u8) -> Lookup {
     let mixed_lists = [MixedLists::Auto, MixedLists::Union, MixedLists::Never].map(|lists| (lists.as_str(), lists));
     let limit_per = [LimitPer::Gateway, LimitPer::Credential].map(|per| (per.as_str(), per));
     let dispatch = dispatch::Config {
+        kind,
         lookup: position,
-        interval: section.take("interval", interval, duration(TIMEOUT)),
+        interval: section.take("interval", interval, duration(intervals)),
         max_batch_keys: section.take("max_batch_keys", 100, count(AT_LEAST_ONE)),
         max_pending_keys: section.take("max_pending_keys", 10_000, count(AT_LEAST_ONE)),
-        max_in_flight: section.take("max_in_flight", 4, count(AT_LEAST_ONE)),
-        linger: section.take("linger", Duration::from_millis(5), duration(WAIT)),
-        mixed_lists: section.take("mixed_lists", MixedLists::Auto, choice(&mixed_lists)),
+        max_in_flight: section.take("max_in_flight", if relays { RELAYED } else { 4 }, count(AT_LEAST_ONE)),
+        linger: section.take("linger", linger, duration(WAIT)),
+        mixed_lists: section.take("mixed_lists", mixed, choice(&mixed_lists)),
         limit_per: section.take("limit_per", LimitPer::Gateway, choice(&limit_per)),
         idle_refresh: Share::NONE,
         warmup: Share::NONE,

@@ -70,6 +70,7 @@ impl Config {
 
     fn write_upstream(&self, text: &mut Text) {
         text.header("[upstream]");
+        text.key("kind", self.upstream.kind.as_str());
         text.key("base_url", self.upstream.base_url.to_string());
         text.key("connect_timeout", format_duration(self.upstream.connect_timeout));
         text.key("request_timeout", format_duration(self.upstream.request_timeout));

@@ -18,7 +18,7 @@ use crate::{
     dispatch::Share,
     lookup::compression::{self, Coding},
     passthrough, server,
-    upstream::{self, credentials::Mode},
+    upstream::{self, Kind, credentials::Mode},
 };
 
 /// A day: nobody waits longer for anything, and adding it to a moment never overflows.
@@ -65,8 +65,11 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
         || has_mutual_tls
         || !["clients.tokens_file", "server.tls.client_ca"].iter().all(|key| root.is_sound(key));
     clients::check_reach(root, server.listen, &upstream.credentials, is_meant);
-    let mut lookups = lookups::lookups(root, upstream.base_url.path());
+    let mut lookups = lookups::lookups(root, &upstream);
     let (cache, idle_refresh) = root.section("cache", cache);
+    if upstream.kind == Kind::Gateway && idle_refresh > Share::NONE {
+        root.problem("cache.idle_refresh", "must be 0 in front of another gateway, which refreshes what it holds");
+    }
     for lookup in &mut lookups {
         lookup.dispatch.idle_refresh = idle_refresh;
     }
@@ -109,12 +112,17 @@ fn listeners(section: &mut Section<'_>) -> Server {
 }
 
 fn upstream(section: &mut Section<'_>) -> upstream::Config {
+    let kinds = [Kind::Platform, Kind::Gateway].map(|kind| (kind.as_str(), kind));
+    let kind = section.take("kind", Kind::Platform, choice(&kinds));
+    // Another gateway answers within its lookups' timeout, 30 s by default.
+    let request_timeout = seconds(if kind == Kind::Gateway { 35 } else { 10 });
     upstream::Config {
+        kind,
         base_url: section
             .required("base_url", string(url::base_url))
             .unwrap_or_else(|| Uri::from_static("http://localhost/")),
         connect_timeout: section.take("connect_timeout", seconds(3), duration(TIMEOUT)),
-        request_timeout: section.take("request_timeout", seconds(10), duration(TIMEOUT)),
+        request_timeout: section.take("request_timeout", request_timeout, duration(TIMEOUT)),
         max_response: section.take("max_response", 32 * MIB, size(BODY)),
         ca_file: section.optional("ca_file", string(|path| Ok(PathBuf::from(path)))),
         danger_accept_invalid_certs: section.take("danger_accept_invalid_certs", false, flag),

@@ -9,7 +9,7 @@ use super::{
     url,
     value::{count, duration, flag, share, string},
 };
-use crate::{dispatch::Share, warmup};
+use crate::{dispatch::Share, upstream::Kind, warmup};
 
 /// What the platform documents as the most ids in one page.
 const PAGE: RangeInclusive<usize> = 1..=10_000;
@@ -26,6 +26,9 @@ pub(super) fn warmup(section: &mut Section<'_>, lookups: &mut [Lookup], capacity
     };
     if !config.enabled {
         return config;
+    }
+    if lookups.iter().any(|lookup| lookup.dispatch.kind == Kind::Gateway) {
+        section.problem("enabled", "must be false in front of another gateway: warm that one up");
     }
     if config.slot_share == Share::NONE {
         section.problem("slot_share", "must be above 0, or nothing is ever fetched");

@@ -351,6 +351,7 @@ impl<W> Queue<W> {
             riders: 0,
             traces: self.traces_of(&keys),
         };
+        batch.ask.demand = self.demand_of(&keys);
         for key in &keys {
             let entry = self.entries.get_mut(key).expect("this holds because only queued keys are chosen");
             entry.place = Place::InFlight;

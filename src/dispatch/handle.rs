@@ -23,6 +23,7 @@ use crate::{
     key::{Key, Scope},
     metrics::{DispatchMetrics, QueueGauges, Refresh},
     trace,
+    upstream::{self, verdict::Demand},
 };
 
 /// What became of each key of a lookup, in the order asked; none where nothing has yet.
@@ -56,6 +57,8 @@ pub struct Wanted {
     pub fallback: Vec<bool>,
     /// Whether a request that is already under way does not count (RFC 9111, `no-cache`).
     pub fresh: bool,
+    /// How old an answer the caller takes (RFC 9111, `max-age`).
+    pub max_age: Option<Duration>,
     /// Whether what is fetched is for this caller only (RFC 9111, `no-store`).
     pub no_store: bool,
     /// Until when the caller waits.
@@ -162,6 +165,10 @@ impl State {
 
     /// When the last of so many unsent keys would be answered if they came now.
     fn promise(&mut self, now: Instant, client: Client, scope: Option<&Arc<Scope>>, unsent: usize) -> Duration {
+        if self.config.kind == upstream::Kind::Gateway {
+            // What it will take is for that one to say.
+            return self.pacer.ready_at().saturating_duration_since(now);
+        }
         let slots = self.queue.slots_until(client, scope, unsent);
         let until_first =
             if slots == 0 { Duration::ZERO } else { self.pacer.ready_at().saturating_duration_since(now) };
@@ -186,7 +193,10 @@ impl State {
         let until = self.queue.work_since().map_or(now, |since| since.min(now));
         let from = self.counted_until.max(self.pacer.ready_at());
         let gap = self.pacer.gap();
-        let idle = until.saturating_duration_since(from).as_nanos() / gap.as_nanos().max(1);
+        if gap.is_zero() {
+            return; // There are no slots.
+        }
+        let idle = until.saturating_duration_since(from).as_nanos() / gap.as_nanos();
         let idle = u32::try_from(idle).unwrap_or(u32::MAX);
         if idle > 0 {
             metrics.slots_idle.inc_by(u64::from(idle));
@@ -208,7 +218,8 @@ impl Handle {
     /// # Errors
     /// When the queue is full, cannot make the deadline, or the upstream is down: nothing is waited for then.
     pub fn submit(&self, now: Instant, wanted: Wanted) -> Result<Waiting, Refused> {
-        let Wanted { client, keys, fallback, fresh, no_store, deadline, partial, trace } = wanted;
+        let demand = Demand { until: Some(wanted.deadline), max_age: wanted.max_age, no_cache: wanted.fresh };
+        let Wanted { client, keys, fallback, fresh, no_store, deadline, partial, trace, .. } = wanted;
         let metrics = &self.shared.metrics;
         let mut state = self.shared.state();
         if state.drain_at.is_some_and(|drain_at| drain_at <= now) {
@@ -240,6 +251,7 @@ impl Handle {
             return Err(Refused::Full(promise));
         };
         state.note_full(false);
+        state.queue.demand(submitted.ticket, demand);
         if let Some(trace) = trace {
             state.queue.trace(submitted.ticket, trace);
         }

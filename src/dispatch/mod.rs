@@ -20,6 +20,7 @@ pub mod absence;
 pub mod batch;
 pub mod batch_limit;
 mod compose;
+mod demand;
 pub mod entry;
 mod fleet;
 mod forget;
@@ -38,6 +39,8 @@ mod warm;
 mod worker;
 
 use std::time::Duration;
+
+use crate::upstream;
 
 pub use self::{
     fleet::{Fleet, IDLE, MAX_CREDENTIALS, Recruit},
@@ -94,9 +97,11 @@ impl LimitPer {
 /// The limits of one lookup path's queue.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
+    /// What is asked.
+    pub kind: upstream::Kind,
     /// The position of the lookup path in the configuration, which is part of every scope.
     pub lookup: u8,
-    /// At most one upstream request per interval, never a burst.
+    /// At most one upstream request per interval, never a burst; none where another gateway keeps the pace.
     pub interval: Duration,
     /// Keys in one upstream request.
     pub max_batch_keys: usize,

@@ -15,23 +15,11 @@
 //!   upstream counts as down.
 //! - **Retry-After** is obeyed, up to [`MAX_RETRY_AFTER`].
 
-use std::{
-    num::NonZeroU32,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+mod floor;
 
-use governor::{
-    Quota, RateLimiter,
-    clock::Clock,
-    middleware::NoOpMiddleware,
-    nanos::Nanos,
-    state::{InMemoryState, NotKeyed},
-};
+use std::time::Duration;
 
+use self::floor::Floor;
 use crate::clock::Instant;
 
 /// The margin to start with and to come back to, as a part of the interval: 25 ms of a second. On loopback with one
@@ -48,6 +36,9 @@ const SHRINK: u32 = 64;
 /// end, and for the slot after that: two and a half intervals.
 pub const MAX_BACK_OFF: f64 = 1.5;
 
+/// What the back-off counts in where there is no interval: a gateway that is restarted is back within a few.
+const UNPACED_PAUSE: Duration = Duration::from_millis(500);
+
 /// The part of a pause that jitter may take off, so that several gateways do not probe together.
 const JITTER: f64 = 0.2;
 
@@ -62,33 +53,11 @@ pub const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// is one long state, and not a new one each time.
 const CALM: u32 = 50;
 
-/// A clock that stands where it is put.
-#[derive(Clone, Default)]
-struct Hand(Arc<AtomicU64>);
-
-impl Clock for Hand {
-    type Instant = Nanos;
-
-    fn now(&self) -> Nanos {
-        Nanos::new(self.0.load(Ordering::Relaxed))
-    }
-}
-
-type Floor = RateLimiter<NotKeyed, InMemoryState, Hand, NoOpMiddleware<Nanos>>;
-
-fn floor(interval: Duration, hand: &Hand) -> Floor {
-    let quota = Quota::with_period(interval)
-        .expect("this holds because the configuration refuses an interval of zero")
-        .allow_burst(NonZeroU32::MIN);
-    RateLimiter::direct_with_clock(quota, hand.clone())
-}
-
 /// The pace of one lookup path.
 pub struct Pacer {
     interval: Duration,
     margin: Duration,
     floor: Floor,
-    hand: Hand,
     origin: Instant,
     /// When the last request was started, or handed to its connection if that came later.
     last: Option<Instant>,
@@ -111,14 +80,11 @@ impl Pacer {
     /// A pacer that grants its first start at once.
     #[must_use]
     pub fn new(interval: Duration, now: Instant) -> Self {
-        let hand = Hand::default();
-        let floor = floor(interval, &hand);
         let margin = least_margin(interval);
         Self {
             interval,
             margin,
-            floor,
-            hand,
+            floor: Floor::new(interval),
             origin: now,
             last: None,
             back_off: None,
@@ -137,7 +103,7 @@ impl Pacer {
             return;
         }
         // The new floor knows of no start: the gap from the last one on is kept by `ready_at`.
-        self.floor = floor(interval, &self.hand);
+        self.floor = Floor::new(interval);
         self.interval = interval;
         self.margin = self.margin.clamp(least_margin(interval), interval.max(least_margin(interval)));
     }
@@ -165,9 +131,8 @@ impl Pacer {
             return Err(ready_at);
         }
         let since_origin = now.saturating_duration_since(self.origin);
-        self.hand.0.store(u64::try_from(since_origin.as_nanos()).unwrap_or(u64::MAX), Ordering::Relaxed);
-        if let Err(too_early) = self.floor.check() {
-            return Err(now + too_early.wait_time_from(self.hand.now()).max(Duration::from_millis(1)));
+        if let Err(too_early) = self.floor.take(since_origin) {
+            return Err(now + too_early.max(Duration::from_millis(1)));
         }
         self.last = Some(now);
         self.starting = true;
@@ -232,7 +197,8 @@ impl Pacer {
         self.failed_at = Some(now);
         self.failures = self.failures.saturating_add(1);
         let pause = if self.failures == 1 { MAX_BACK_OFF / 2.0 } else { MAX_BACK_OFF };
-        self.back_off = Some(now + self.interval.mul_f64(pause * (1.0 - JITTER * jitter)));
+        let unit = if self.interval.is_zero() { UNPACED_PAUSE } else { self.interval };
+        self.back_off = Some(now + unit.mul_f64(pause * (1.0 - JITTER * jitter)));
     }
 
     /// Whether so many failures in a row suggest to risk no more than one key on the next request.
@@ -287,6 +253,17 @@ mod tests {
         assert_eq!(pacer.start(now), Ok(()));
         assert_eq!(pacer.start(now + SECOND), Err(now + pacer.gap()));
         assert_eq!(pacer.start(now + pacer.gap()), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_an_interval_only_failures_make_a_pause() {
+        let now = crate::clock::now();
+        let mut pacer = Pacer::new(Duration::ZERO, now);
+        assert_eq!((pacer.start(now), pacer.start(now), pacer.gap()), (Ok(()), Ok(()), Duration::ZERO));
+        pacer.failed(now, now, 0.0);
+        assert_eq!(pacer.start(now), Err(now + UNPACED_PAUSE.mul_f64(MAX_BACK_OFF / 2.0)));
+        pacer.succeeded();
+        assert_eq!(pacer.start(now), Ok(()));
     }
 
     #[tokio::test(start_paused = true)]

@@ -31,6 +31,7 @@ use crate::{
     key::{Key, Scope},
     metrics::QueueGauges,
     trace,
+    upstream::verdict::Demand,
 };
 
 /// How long a key stays queued that nobody waits for any more: a caller who retries does so within a minute.
@@ -196,7 +197,8 @@ impl<W> Queue<W> {
         let outcomes = order.keys.iter().map(|_| None).collect();
         let Order { client, keys, fallback, waker, .. } = order;
         let keys = keys.into_boxed_slice();
-        let order = Ticket { client, arrived: now, keys, outcomes, fallback: fallback.into(), waker };
+        let (fallback, demand) = (fallback.into(), Demand::default());
+        let order = Ticket { client, arrived: now, keys, outcomes, fallback, demand, waker };
         self.tickets.insert(ticket, order);
         Ok(Submitted { ticket, coalesced })
     }

@@ -7,6 +7,7 @@ use crate::{
     clock::Instant,
     key::{Key, Kind, Scope},
     metrics::Refresh,
+    upstream,
 };
 
 /// The kinds of keys in a request, as riders join it.
@@ -57,6 +58,9 @@ impl Worker {
     /// Fills the free places of a batch with keys of its scope that are about to expire, of such kinds that the answer
     /// proves no less than it would without them.
     pub(super) fn fill_up(&self, state: &mut State, batch: &mut Batch, now: Instant) {
+        if self.shared.config.kind == upstream::Kind::Gateway {
+            return; // Whoever waits would wait for what that one has to fetch; and it refreshes by itself.
+        }
         let places = state.queue.free_places(batch);
         if places == 0 {
             return;

@@ -2,7 +2,12 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use crate::{cache::Answer, clock::Instant, key::Key, upstream::verdict::PassedOn};
+use crate::{
+    cache::Answer,
+    clock::Instant,
+    key::Key,
+    upstream::verdict::{Demand, PassedOn},
+};
 
 /// On whose behalf keys are asked for: the unit of fairness.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -31,6 +36,8 @@ pub enum Failure {
     Refused(Arc<PassedOn>),
     /// The upstream refused the credential: passed on as it came.
     Unauthorized(Arc<PassedOn>),
+    /// The upstream, itself a gateway, has no time or room for this key now: passed on as it came.
+    Declined(Arc<PassedOn>),
     /// The upstream kept failing; when to ask again.
     Unavailable(Duration),
     /// The gateway is draining and cannot wait any longer.
@@ -42,7 +49,7 @@ impl Failure {
     fn is_final(&self) -> bool {
         match self {
             Self::Refused(_) | Self::Unauthorized(_) | Self::ShuttingDown => true,
-            Self::Unavailable(_) => false,
+            Self::Declined(_) | Self::Unavailable(_) => false,
         }
     }
 }
@@ -61,6 +68,8 @@ pub(super) struct Ticket<W> {
     pub(super) outcomes: Box<[Option<Outcome>]>,
     /// For which of them the caller has something older to fall back on; empty: for none.
     pub(super) fallback: Box<[bool]>,
+    /// What the caller wants besides the keys.
+    pub(super) demand: Demand,
     pub(super) waker: W,
 }
 

@@ -294,7 +294,9 @@ impl Worker {
                 cold.again(keys);
             }
             Verdict::Rejected(_) => {}
-            Verdict::TooLarge | Verdict::Unavailable(..) | Verdict::Invalid(_) => cold.failed(keys, now),
+            Verdict::Declined(_) | Verdict::TooLarge | Verdict::Unavailable(..) | Verdict::Invalid(_) => {
+                cold.failed(keys, now);
+            }
         }
     }
 }

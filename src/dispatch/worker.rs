@@ -228,6 +228,7 @@ impl Worker {
         }
         match verdict {
             Verdict::Success(success) => {
+                let fetch = fetch.aged(success.age);
                 state.pacer.succeeded();
                 state.idle.cold.recovered();
                 state.latency = (state.latency * (LATENCY_PARTS - 1) + took) / LATENCY_PARTS;
@@ -266,6 +267,11 @@ impl Worker {
                     return Vec::new();
                 }
                 let failure = Failure::Refused(refusal);
+                state.queue.settle(batch.id, all(count, || Settled::Failed(failure.clone())), now)
+            }
+            Verdict::Declined(refusal) => {
+                state.pacer.reached();
+                let failure = Failure::Declined(refusal);
                 state.queue.settle(batch.id, all(count, || Settled::Failed(failure.clone())), now)
             }
             Verdict::TooLarge if count > 1 => {

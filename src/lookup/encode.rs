@@ -60,13 +60,13 @@ pub fn encode<'a>(head: Bytes, answers: impl Iterator<Item = &'a Answer>, pendin
     let mut customers = Customers::with_capacity(answers.size_hint().1.unwrap_or_default());
     for answer in answers {
         if answer.records().is_empty() {
-            oldest = earlier(oldest, answer.fetched_at());
+            oldest = earlier(oldest, answer.said_at());
         }
         answer.records().iter().for_each(|record| customers.add(record));
     }
     let records = customers.records;
     for record in &records {
-        oldest = earlier(oldest, record.fetched_at());
+        oldest = earlier(oldest, record.said_at());
     }
     let tail = match pending.filter(|pending| !pending.ids.is_empty()) {
         Some(pending) => format!("]{}}}", pending.json()).into(),

@@ -20,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 use bytes::{Buf, Bytes};
 use http::{
     HeaderName, HeaderValue, Request, Response, StatusCode,
-    header::{AGE, CONTENT_TYPE},
+    header::{AGE, CONTENT_TYPE, RETRY_AFTER},
 };
 use hyper::body::Body;
 use tower::BoxError;
@@ -250,6 +250,7 @@ impl Lookup {
             keys: keys.collect(),
             fallback: missing.iter().map(|&position| asked[position].fallback.is_some()).collect(),
             fresh: directives.cache.no_cache,
+            max_age: directives.cache.max_age,
             no_store: directives.cache.no_store,
             deadline,
             partial: directives.partial,
@@ -280,6 +281,13 @@ impl Lookup {
                 }
                 Some(Outcome::Failed(Failure::Refused(refusal) | Failure::Unauthorized(refusal))) => {
                     return Err(Unanswered::PassedOn(refusal));
+                }
+                Some(Outcome::Failed(Failure::Declined(refusal))) => {
+                    asked.fall_back(tally, ids[position].kind);
+                    // Who takes what is ready is told that this is not.
+                    if asked.answer.is_none() && !directives.partial {
+                        return Err(Unanswered::PassedOn(refusal));
+                    }
                 }
                 Some(Outcome::Failed(Failure::ShuttingDown)) => return Err(Refusal::ShuttingDown.into()),
                 Some(Outcome::Failed(Failure::Unavailable(wait))) => {
@@ -358,6 +366,9 @@ fn passed_on(refusal: &PassedOn) -> Response<Bytes> {
     *response.status_mut() = refusal.status;
     if let Some(content_type) = &refusal.content_type {
         response.headers_mut().insert(CONTENT_TYPE, content_type.clone());
+    }
+    if let Some(retry_after) = &refusal.retry_after {
+        response.headers_mut().insert(RETRY_AFTER, retry_after.clone());
     }
     response
 }

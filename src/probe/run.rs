@@ -102,9 +102,11 @@ fn said(probe: &Probe, ask: &Ask, answer: Result<Answer, NoAnswer>) -> Said {
         Verdict::Throttled(retry_after) => Said::Throttled(retry_after),
         Verdict::Unauthorized(_) => Said::Unauthorized,
         Verdict::Rejected(_) => Said::Rejected,
-        other @ (Verdict::Renewed | Verdict::TooLarge | Verdict::Unavailable(..) | Verdict::Invalid(_)) => {
-            Said::Failed(format!("HTTP {}: {}", answer.status.as_u16(), other.reason()))
-        }
+        other @ (Verdict::Renewed
+        | Verdict::Declined(_)
+        | Verdict::TooLarge
+        | Verdict::Unavailable(..)
+        | Verdict::Invalid(_)) => Said::Failed(format!("HTTP {}: {}", answer.status.as_u16(), other.reason())),
     }
 }
 

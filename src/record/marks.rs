@@ -3,7 +3,10 @@
 //! It stands in the line of memory that whoever reads the answer changes anyway, because it counts its readers, so that noting
 //! costs no other.
 
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
+use std::{
+    sync::atomic::{AtomicU8, AtomicU16, AtomicU32, Ordering::Relaxed},
+    time::Duration,
+};
 
 /// The cache's notes on one record or one list of them.
 pub(crate) struct Marks {
@@ -15,6 +18,8 @@ pub(crate) struct Marks {
     note: AtomicU8,
     /// Which part of its lifetime is taken off.
     spread: u8,
+    /// Seconds, and no more than fit, that it was old already when it came.
+    age: AtomicU16,
 }
 
 /// Whether it is noted as worth to be asked again before it expires.
@@ -40,13 +45,25 @@ impl Marks {
             page: AtomicU32::new(0),
             note: AtomicU8::new(Note::No as u8),
             spread,
+            age: AtomicU16::new(0),
         }
     }
 
     /// The notes of what takes this one's place for some of its keys: it is on no page yet.
     pub(crate) fn successor(&self) -> Self {
         let (reads, note) = (self.reads.load(Relaxed), self.note.load(Relaxed));
-        Self { reads: AtomicU32::new(reads), note: AtomicU8::new(note), ..Self::with_spread(self.spread) }
+        let age = AtomicU16::new(self.age.load(Relaxed));
+        Self { reads: AtomicU32::new(reads), note: AtomicU8::new(note), age, ..Self::with_spread(self.spread) }
+    }
+
+    /// It was so old already when it came: some cache had it before. More than 18 hours count as 18.
+    pub(crate) fn came_aged(&self, age: Duration) {
+        self.age.store(u16::try_from(age.as_secs()).unwrap_or(u16::MAX), Relaxed);
+    }
+
+    /// How old it was already when it came.
+    pub(crate) fn age(&self) -> Duration {
+        Duration::from_secs(self.age.load(Relaxed).into())
     }
 
     /// Which part of the spread of lifetimes its own is shortened by, in 255ths.

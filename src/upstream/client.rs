@@ -26,9 +26,10 @@ use tokio::time::error::Elapsed;
 use tower::BoxError;
 
 use super::{
-    Config,
+    Config, Kind,
     connect::{Connector, Dial},
     credentials::Credentials,
+    relay,
     verdict::{Ask, PassedOn, Verdict},
     wire::{self, Meaning},
 };
@@ -150,6 +151,7 @@ impl Client {
             return Verdict::Unavailable("there is no token to ask with".into(), None);
         };
         let verdict = match self.exchange(shape, ask, headers.clone(), on_wire).await {
+            Ok(answer) if self.config.kind == Kind::Gateway => relay::verdict(&answer, shape, ask),
             Ok(answer) => answer.verdict(shape, ask),
             Err(NoAnswer::TooLarge) => return Verdict::TooLarge,
             Err(NoAnswer::Unavailable(reason)) => return Verdict::Unavailable(reason, None),
@@ -213,6 +215,9 @@ impl Client {
         headers.insert(CONTENT_TYPE, crate::error::JSON);
         identify(headers, &credential);
         ask.trace.iter().for_each(|trace| trace.write(headers));
+        if self.config.kind == Kind::Gateway {
+            relay::demand(headers, &ask.demand, crate::clock::now());
+        }
         self.whole(send(&self.own, request, on_wire).await).await
     }
 
@@ -275,10 +280,11 @@ impl Answer {
         retry_after(&self.headers)
     }
 
-    fn passed_on(&self) -> Arc<PassedOn> {
+    pub(super) fn passed_on(&self) -> Arc<PassedOn> {
         Arc::new(PassedOn {
             status: self.status,
             content_type: self.headers.get(CONTENT_TYPE).cloned(),
+            retry_after: self.headers.get(RETRY_AFTER).cloned(),
             body: self.body.clone(),
         })
     }

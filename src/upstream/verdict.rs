@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::{HeaderValue, StatusCode};
 
 use crate::{
+    clock::Instant,
     key::{Id, Scope},
     metrics::Outcome,
     trace::Context,
@@ -20,13 +21,38 @@ pub struct Ask {
     pub ids: Vec<Id>,
     /// The trace that the request belongs to.
     pub trace: Option<Context>,
+    /// What those who wait want besides the keys.
+    pub demand: Demand,
+}
+
+/// What the callers of a request want of it besides its keys, where the upstream understands it.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Demand {
+    /// Until when the most patient of them waits.
+    pub until: Option<Instant>,
+    /// How old the strictest of them takes it (RFC 9111, `max-age`).
+    pub max_age: Option<Duration>,
+    /// Whether one of them wants it fetched anew (`no-cache`).
+    pub no_cache: bool,
+}
+
+impl Demand {
+    /// What satisfies both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            until: self.until.max(other.until),
+            max_age: [self.max_age, other.max_age].into_iter().flatten().min(),
+            no_cache: self.no_cache || other.no_cache,
+        }
+    }
 }
 
 impl Ask {
     /// A question that belongs to no trace.
     #[must_use]
     pub fn new(scope: Arc<Scope>, ids: Vec<Id>) -> Self {
-        Self { scope, ids, trace: None }
+        Self { scope, ids, trace: None, demand: Demand::default() }
     }
 }
 
@@ -58,6 +84,8 @@ pub struct Success {
     pub of: Vec<Vec<usize>>,
     /// Whether a record came that matches no asked key: then a key without a record may be the one that it belongs to.
     pub unmatched: bool,
+    /// How old the oldest record was already when it came.
+    pub age: Duration,
     /// For each kind of the shape, whether a record came that only a key of this kind can explain.
     pub exclusive: Vec<bool>,
 }
@@ -76,6 +104,8 @@ pub struct PassedOn {
     pub status: StatusCode,
     /// The upstream's `Content-Type`.
     pub content_type: Option<HeaderValue>,
+    /// The upstream's `Retry-After`.
+    pub retry_after: Option<HeaderValue>,
     /// The upstream's body.
     pub body: Bytes,
 }
@@ -99,6 +129,8 @@ pub enum Verdict {
     Renewed,
     /// The upstream refuses the request for what it asks.
     Rejected(Arc<PassedOn>),
+    /// The upstream, itself a gateway, has no time, no room or no upstream for these keys.
+    Declined(Arc<PassedOn>),
     /// The answer is over the size limit.
     TooLarge,
     /// No answer, and why, never a word of the request or the answer; how long the upstream wants to be left alone, if it
@@ -117,6 +149,8 @@ impl Verdict {
             Self::Throttled(_) => Outcome::Throttled,
             Self::Unauthorized(_) | Self::Renewed => Outcome::Unauthorized,
             Self::Rejected(_) => Outcome::Rejected,
+            Self::Declined(refusal) if refusal.status == StatusCode::TOO_MANY_REQUESTS => Outcome::Throttled,
+            Self::Declined(_) => Outcome::Unavailable,
             Self::Unavailable(..) => Outcome::Unavailable,
             Self::TooLarge | Self::Invalid(_) => Outcome::Invalid,
         }
@@ -130,6 +164,7 @@ impl Verdict {
             Self::Invalid(reason) => reason,
             Self::Renewed => "the token was renewed",
             Self::TooLarge => "the answer is over upstream.max_response",
+            Self::Declined(_) => "the gateway upstream declined these keys",
             Self::Success(_) | Self::Throttled(_) | Self::Unauthorized(_) | Self::Rejected(_) => "",
         }
     }

@@ -10,6 +10,7 @@
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
+    time::Duration,
 };
 
 use http::StatusCode;
@@ -127,6 +128,7 @@ pub fn carried_by(shape: &Shape, json: &RawValue) -> Option<Vec<Id>> {
 fn attribute(shape: &Shape, asked: &[Id], data: &[&RawValue]) -> Option<Success> {
     let positions: HashMap<&Id, usize> = asked.iter().enumerate().map(|(position, id)| (id, position)).collect();
     let mut success = Success {
+        age: Duration::ZERO,
         envelope: Default::default(),
         records: Vec::with_capacity(data.len()),
         of: vec![Vec::new(); asked.len()],

@@ -72,13 +72,25 @@ fn answer() -> Answer {
 
 fn refusal() -> Arc<PassedOn> {
     let content_type = Some(HeaderValue::from_static(TEXT));
-    Arc::new(PassedOn { status: StatusCode::OK, content_type, body: Bytes::from_static(RECORD.as_bytes()) })
+    Arc::new(PassedOn {
+        status: StatusCode::OK,
+        content_type,
+        retry_after: None,
+        body: Bytes::from_static(RECORD.as_bytes()),
+    })
 }
 
 fn success() -> Success {
     let found = Found { json: RECORD.as_bytes().into(), ids: ids(), carried: 2, identity: Some(0) };
     let envelope = Bytes::from_static(br#"{"msg":"canary","data":["#);
-    Success { envelope, records: vec![found], of: vec![vec![0]], unmatched: false, exclusive: vec![] }
+    Success {
+        envelope,
+        records: vec![found],
+        of: vec![vec![0]],
+        unmatched: false,
+        age: Duration::ZERO,
+        exclusive: vec![],
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -90,6 +102,7 @@ async fn what_is_asked_for_and_who_asks_is_not_printed() {
     let router = Router::new("", ["/own"]).unwrap();
     let target = Uri::from_static("/canary?phone=canary&token=canary");
     let wanted = Wanted {
+        max_age: None,
         client: Client::Unknown,
         keys: keys(),
         fallback: vec![],

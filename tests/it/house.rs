@@ -18,7 +18,7 @@ const BINARY: [&str; 6] = ["main.rs", "commands.rs", "hash.rs", "health.rs", "lo
 /// Where each library is used, and nowhere else.
 const HOMES: [(&str, &[&str]); 10] = [
     ("moka", &["cache/"]),
-    ("governor", &["dispatch/pacer.rs", "clients.rs"]),
+    ("governor", &["dispatch/pacer", "clients.rs"]),
     ("sha2", &["admin/page.rs", "clients", "codec/dictionary.rs", "key_hash.rs"]),
     ("hmac", &["key_hash.rs"]),
     ("subtle", &["clients"]),

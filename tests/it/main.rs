@@ -66,6 +66,8 @@ mod probe;
 mod shutdown;
 // The program as a process, over real sockets.
 mod process;
+// A gateway in front of another gateway, as two processes.
+mod relay;
 // What the program writes of its work, and where a caller's trace goes.
 mod logs;
 // The configuration, read again while the program runs.

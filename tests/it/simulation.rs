@@ -16,6 +16,7 @@ use audience_gateway::{
     metrics::Metrics,
     shape::Shape,
     upstream::{
+        Kind as UpstreamKind,
         verdict::{Ask, PassedOn, Verdict},
         wire::{self, Meaning},
     },
@@ -141,7 +142,12 @@ impl World {
 }
 
 fn refusal() -> Arc<PassedOn> {
-    Arc::new(PassedOn { status: StatusCode::OK, content_type: None, body: Bytes::from_static(b"bad key") })
+    Arc::new(PassedOn {
+        status: StatusCode::OK,
+        content_type: None,
+        retry_after: None,
+        body: Bytes::from_static(b"bad key"),
+    })
 }
 
 /// A dispatcher in front of a [`World`].
@@ -164,6 +170,7 @@ impl Bench {
         let mut rng = Rng::with_seed(seed);
         let pick = |rng: &mut Rng, of: &[f64]| of[rng.usize(..of.len())];
         let mut config = dispatch::Config {
+            kind: UpstreamKind::Platform,
             interval: Duration::from_millis(rng.u64(1..=4) * 250),
             max_batch_keys: rng.usize(1..12),
             max_pending_keys: rng.usize(10..80),
@@ -232,6 +239,7 @@ impl Bench {
                 let now = Instant::now();
                 let deadline = now + Duration::from_secs(3600);
                 let wanted = Wanted {
+                    max_age: None,
                     client: Client::Unknown,
                     keys,
                     fresh: true,
@@ -286,8 +294,17 @@ impl Bench {
                 let (scope, id) = (&key.scope, &key.id);
                 cache.get(scope, id).iter().for_each(|answer| cache.was_read(scope, id, answer, Instant::now()));
             }
-            let wanted =
-                Wanted { client, keys, fallback: fallback.clone(), fresh, no_store, deadline, partial, trace: None };
+            let wanted = Wanted {
+                client,
+                keys,
+                fallback: fallback.clone(),
+                fresh,
+                no_store,
+                deadline,
+                partial,
+                max_age: None,
+                trace: None,
+            };
             let Ok(waiting) = handle.submit(now, wanted) else { return };
             if let Some(leaves) = leaves {
                 tokio::time::sleep(leaves).await;
@@ -415,6 +432,7 @@ async fn promises(seed: u64) -> Vec<f64> {
             let now = Instant::now();
             let deadline = now + Duration::from_secs(600);
             let wanted = Wanted {
+                max_age: None,
                 client,
                 keys,
                 fresh: false,

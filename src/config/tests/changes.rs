@@ -45,6 +45,7 @@ const FIXED: [&str; 43] = [
     "upstream.credentials.instance_secret_file",
     "upstream.credentials.mode",
     "upstream.danger_accept_invalid_certs",
+    "upstream.kind",
     "upstream.max_response",
     "upstream.request_timeout",
     "warmup.capacity_share",

@@ -65,6 +65,17 @@ fn batch_add(path: &str) -> passthrough::Invalidate {
 }
 
 #[test]
+fn in_front_of_another_gateway_the_defaults_leave_the_pace_to_it() {
+    let config = accepted("upstream.kind = \"gateway\"", &[]);
+    let dispatch = &config.lookups[0].dispatch;
+    assert_eq!((dispatch.interval, dispatch.linger, dispatch.max_in_flight), (Duration::ZERO, Duration::ZERO, 64));
+    assert_eq!(dispatch.mixed_lists, dispatch::MixedLists::Union);
+    assert!(config.upstream.request_timeout > config.lookups[0].lookup.timeout);
+    let again = Config::parse(&config.to_toml(), std::iter::empty()).expect("what is printed is a configuration");
+    assert_eq!(again, config);
+}
+
+#[test]
 fn every_default_is_the_contracts() {
     let seconds = Duration::from_secs;
     let config = accepted("", &[]);
@@ -90,6 +101,7 @@ fn every_default_is_the_contracts() {
         },
         clients: None,
         upstream: upstream::Config {
+            kind: upstream::Kind::Platform,
             base_url: Uri::from_static("https://integrate.rabbitpre.com/api/open"),
             connect_timeout: seconds(3),
             request_timeout: seconds(10),
@@ -102,6 +114,7 @@ fn every_default_is_the_contracts() {
             shape: Shape::audience_detail(),
             lookup: lookup::Config { max_keys_per_request: 1000, timeout: seconds(30) },
             dispatch: dispatch::Config {
+                kind: upstream::Kind::Platform,
                 lookup: 0,
                 interval: seconds(1),
                 max_batch_keys: 100,
@@ -157,7 +170,7 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 69, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 70, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]

@@ -184,6 +184,7 @@ fn simulated() -> Upstream {
 
 fn upstream_config() -> upstream::Config {
     upstream::Config {
+        kind: upstream::Kind::Platform,
         base_url: Uri::from_static("http://upstream:8081/api/open"),
         connect_timeout: 3 * SECOND,
         request_timeout: TIMEOUTS.upstream,
