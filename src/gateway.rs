@@ -130,7 +130,7 @@ impl Gateway {
         let edge = Edge {
             router,
             clients: clients.clone(),
-            passed: common.metrics.route("passthrough"),
+            passed: common.metrics.passing(),
             passthrough: common.passthrough(&config, &lookups, budget.clone()),
             dispatchers: admin_paths.iter().map(|path| Arc::clone(&path.dispatch)).collect(),
             lookups,

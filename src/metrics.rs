@@ -29,6 +29,10 @@ pub use self::{
 pub const STATUSES: [u16; 22] =
     [200, 201, 202, 204, 206, 301, 302, 304, 400, 401, 403, 404, 405, 408, 409, 413, 415, 429, 500, 502, 503, 504];
 
+/// Those of them that a lookup is answered with, by the gateway or by an upstream that is passed on; each path's others are
+/// `other`, so that several paths and every named client stay under 300 series together.
+const LOOKUP_STATUSES: [u16; 14] = [200, 400, 401, 403, 404, 405, 408, 413, 415, 429, 500, 502, 503, 504];
+
 /// Clients that have a series of their own, those that stand first in their file; with `other` that makes 32. All series
 /// together stay under 300.
 pub const CLIENTS: usize = 31;
@@ -185,11 +189,21 @@ impl Metrics {
         }
     }
 
-    /// The handles of a route; its name comes from the configuration.
+    /// The handles of everything that passes through.
+    #[must_use]
+    pub fn passing(&self) -> RouteMetrics {
+        self.route_with("passthrough", &STATUSES)
+    }
+
+    /// The handles of a lookup path; its name comes from the configuration.
     #[must_use]
     pub fn route(&self, name: &str) -> RouteMetrics {
+        self.route_with(name, &LOOKUP_STATUSES)
+    }
+
+    fn route_with(&self, name: &str, statuses: &[u16]) -> RouteMetrics {
         RouteMetrics {
-            statuses: StatusCounters::new(|status| self.requests.with_label_values(&[name, status])),
+            statuses: StatusCounters::new(statuses, |status| self.requests.with_label_values(&[name, status])),
             duration: self.duration.with_label_values(&[name]),
         }
     }
@@ -254,7 +268,7 @@ impl Metrics {
     /// Counts passed-through answers by status.
     #[must_use]
     pub fn passthrough(&self) -> StatusCounters {
-        StatusCounters::new(|status| self.passthrough.with_label_values(&[status]))
+        StatusCounters::new(&STATUSES, |status| self.passthrough.with_label_values(&[status]))
     }
 
     /// The handles of what passed-through writes make old.

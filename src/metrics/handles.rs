@@ -19,8 +19,10 @@ pub struct StatusCounters {
 }
 
 impl StatusCounters {
-    pub(super) fn new(make: impl Fn(&str) -> IntCounter) -> Self {
-        Self { known: STATUSES.map(|status| make(&status.to_string())), other: make("other") }
+    pub(super) fn new(told_apart: &[u16], make: impl Fn(&str) -> IntCounter) -> Self {
+        let other = make("other");
+        let of = |status: u16| if told_apart.contains(&status) { make(&status.to_string()) } else { other.clone() };
+        Self { known: STATUSES.map(of), other }
     }
 
     /// Counts one answer.

@@ -177,7 +177,8 @@ async fn no_more_than_32_series_come_from_names() {
         writeln!(file, "client-{number}:{number:064x}").unwrap();
     }
     writeln!(file, "crm:{CRM_HASH}").unwrap();
-    let app = Setup::new().config(&format!("clients.tokens_file = {:?}", file.path())).start();
+    let both = "[[lookup]]\n[[lookup]]\npath = \"/api/audience/user/tag/batchlist\"\n";
+    let app = Setup::new().config(&format!("clients.tokens_file = {:?}\n{both}", file.path())).start();
     assert_eq!(look_as(&app, CRM, &id(1, &app)).await.status, 200);
     let metrics = app.admin("/metrics").await;
     let samples = metrics.text().lines().filter(|line| line.starts_with("gateway_client_requests_total{"));
