@@ -9,7 +9,7 @@ use super::{
 use crate::server::authority::Authority;
 
 /// Keys that need a restart.
-const FIXED: [&str; 43] = [
+const FIXED: [&str; 44] = [
     "cache.capacity",
     "cache.compression",
     "cache.idle_refresh",

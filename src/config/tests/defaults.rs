@@ -66,7 +66,7 @@ fn batch_add(path: &str) -> passthrough::Invalidate {
 
 #[test]
 fn in_front_of_another_gateway_the_defaults_leave_the_pace_to_it() {
-    let config = accepted("upstream.kind = \"gateway\"", &[]);
+    let config = accepted("", &[("GATEWAY_UPSTREAM__KIND", "gateway")]);
     let dispatch = &config.lookups[0].dispatch;
     assert_eq!((dispatch.interval, dispatch.linger, dispatch.max_in_flight), (Duration::ZERO, Duration::ZERO, 64));
     assert_eq!(dispatch.mixed_lists, dispatch::MixedLists::Union);

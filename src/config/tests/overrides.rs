@@ -118,3 +118,16 @@ fn a_bad_value_in_a_variable_is_refused_by_the_variables_name() {
         ]
     );
 }
+
+#[test]
+fn what_another_gateway_does_is_not_done_in_front_of_it() {
+    let kind = "GATEWAY_UPSTREAM__KIND";
+    assert_eq!(refused("", &[(kind, "sidecar")]), ["GATEWAY_UPSTREAM__KIND: must be one of \"platform\", \"gateway\""]);
+    assert_eq!(
+        refused("warmup.enabled = true\ncache.idle_refresh = 0.1\n", &[(kind, "gateway")]),
+        [
+            "cache.idle_refresh: must be 0 in front of another gateway, which refreshes what it holds",
+            "warmup.enabled: must be false in front of another gateway: warm that one up",
+        ]
+    );
+}

@@ -111,15 +111,6 @@ fn a_section_of_the_wrong_form_is_refused() {
             "passthrough.invalidate = [{ path = \"/a\" }, { path = \"/A/\" }]\n",
             "passthrough.invalidate[1].path: is the path of passthrough.invalidate[0].path too",
         ),
-        ("upstream.kind = \"sidecar\"\n", "upstream.kind: must be one of \"platform\", \"gateway\""),
-        (
-            "upstream.kind = \"gateway\"\nwarmup.enabled = true\n",
-            "warmup.enabled: must be false in front of another gateway: warm that one up",
-        ),
-        (
-            "upstream.kind = \"gateway\"\ncache.idle_refresh = 0.1\n",
-            "cache.idle_refresh: must be 0 in front of another gateway, which refreshes what it holds",
-        ),
         ("[[passthrough.limit]]\ninterval = \"2s\"\n", "passthrough.limit[0].path: is required"),
         ("[[passthrough.limit]]\npath = \"/a\"\n", "passthrough.limit[0].interval: is required"),
         (
