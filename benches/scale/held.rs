@@ -29,7 +29,7 @@ const HEAD: Bytes = Bytes::from_static(br#"{"code":"200","errorCode":"SUCCESS","
 
 /// The cache, and how it is asked.
 pub(crate) struct Held {
-    shape: Shape,
+    shape: Arc<Shape>,
     scope: Arc<Scope>,
     cache: Arc<Cache>,
     bytes: usize,
@@ -49,7 +49,7 @@ impl Held {
             Metrics::new().cache(),
         ));
         let scope = Arc::new(Scope::new(0, credential(), "{}", ""));
-        Self { shape: Shape::audience_detail(), scope, cache, bytes }
+        Self { shape: Arc::new(Shape::audience_detail()), scope, cache, bytes }
     }
 
     /// Takes in an upstream answer for these customers, asked for by id and by phone.
@@ -57,13 +57,7 @@ impl Held {
         let scope = Arc::clone(&self.scope);
         let ids = customers.iter().flat_map(|&customer| [id(customer), phone(customer)]).collect();
         let ask = Ask::new(Arc::clone(&scope), ids);
-        let records: Vec<String> = customers.iter().map(|&customer| record(customer, self.bytes)).collect();
-        let body = format!(r#"{{"code":"200","errorCode":"SUCCESS","msg":"ok","data":[{}]}}"#, records.join(","));
-        let Meaning::Success(Success { records, of, .. }) =
-            wire::read(&self.shape, &ask, StatusCode::OK, body.as_bytes())
-        else {
-            panic!("the body is a success");
-        };
+        let Success { records, of, .. } = success(&self.shape, &ask, &bodies(customers, self.bytes));
         let fetch = self.cache.open(&scope, clock::now());
         let record = |Found { json, ids, carried, identity }| {
             let (scope, fetched_at) = (Arc::clone(fetch.scope()), fetch.started());
@@ -73,6 +67,11 @@ impl Held {
         let answers = ask.ids.into_iter().zip(of).map(|(id, records)| Of { id, records, keep: true }).collect();
         let said = Said { envelope: Bytes::new(), records: &records, answers };
         assert_eq!(fetch.store(&self.shape, said).len(), 2 * customers.len(), "every key is answered");
+    }
+
+    /// What lookups are made of here.
+    pub(crate) fn parts(&self) -> (Arc<Shape>, Arc<Cache>) {
+        (Arc::clone(&self.shape), Arc::clone(&self.cache))
     }
 
     /// The key under which a lookup finds a customer.
@@ -132,6 +131,20 @@ fn phone(customer: usize) -> Id {
 
 fn credential() -> Vec<(HeaderName, HeaderValue)> {
     vec![(HeaderName::from_static("x-token"), HeaderValue::from_static("bench"))]
+}
+
+/// What the upstream says of these customers.
+pub(crate) fn bodies(customers: &[usize], bytes: usize) -> String {
+    let records: Vec<String> = customers.iter().map(|&customer| record(customer, bytes)).collect();
+    format!(r#"{{"code":"200","errorCode":"SUCCESS","msg":"ok","data":[{}]}}"#, records.join(","))
+}
+
+/// What that means to whoever asked so.
+pub(crate) fn success(shape: &Shape, ask: &Ask, body: &str) -> Success {
+    let Meaning::Success(success) = wire::read(shape, ask, StatusCode::OK, body.as_bytes()) else {
+        panic!("the body is a success");
+    };
+    success
 }
 
 /// A record as the upstream gives it.

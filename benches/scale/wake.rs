@@ -261,7 +261,7 @@ fn ran(schedstat: impl AsRef<Path>) -> Duration {
 }
 
 /// Keeps this thread, and what it starts, on these cores, where there are so many.
-fn pin(cores: &[usize]) {
+pub(crate) fn pin(cores: &[usize]) {
     let mut set = rustix::thread::CpuSet::new();
     cores.iter().for_each(|&core| set.set(core));
     let _fewer = rustix::thread::sched_setaffinity(None, &set);
