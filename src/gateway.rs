@@ -18,10 +18,8 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::Full;
-use hyper::body::Body;
 use tokio::{sync::oneshot, task::JoinSet};
 use tower::{BoxError, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, service_fn};
 use tracing::info;
@@ -43,7 +41,7 @@ use crate::{
     passthrough::{self, Passthrough},
     request::{Limits, budget::Budget},
     route::{Route, Router},
-    server::{Demand, Listener, Peer, Received, Server},
+    server::{Demand, Listener, Received, Server},
     trace::Recorder,
     upstream::{self, connect::Dial},
     warmup::Warmup,
@@ -252,10 +250,7 @@ fn timeouts(config: &Config) -> passthrough::Timeouts {
 }
 
 impl Edge {
-    async fn handle<B>(&self, mut request: Request<B>) -> Response<ResponseBody>
-    where
-        B: Body<Data = Bytes, Error: Into<BoxError>> + Send + Unpin + 'static,
-    {
+    async fn handle(&self, mut request: Request<Received>) -> Response<ResponseBody> {
         let began = clock::now();
         let route = self.router.route(request.method(), request.uri());
         let (metrics, name) = match route {
@@ -277,6 +272,8 @@ impl Edge {
             (Ok(_), Route::MethodNotAllowed(_)) => refused(&Refusal::MethodNotAllowed),
             (Ok(_), Route::Unsafe(reason)) => refused(&Refusal::UnsafePath(reason)),
             (Ok(_), Route::Passthrough(path)) => {
+                let peer = request.body().peer();
+                request.extensions_mut().insert(peer);
                 // By itself, because it is many times as large as a lookup: a future is moved through every layer.
                 Box::pin(self.passthrough.handle(request, path)).await.map(ResponseBody::Streamed)
             }
@@ -289,12 +286,12 @@ impl Edge {
     }
 
     /// On whose behalf a request is made: the owner of its token, which is taken off it, or else its address.
-    fn admit<B>(&self, request: &mut Request<B>) -> Result<Client, Refusal> {
+    fn admit(&self, request: &mut Request<Received>) -> Result<Client, Refusal> {
         if let Some(clients) = &self.clients {
             return clients.admit(request.headers_mut());
         }
-        let peer = request.extensions().get::<Peer>().and_then(|peer| peer.address);
-        Ok(peer.map_or(Client::Unknown, |address| Client::Peer(address.ip())))
+        let address = request.body().peer().address;
+        Ok(address.map_or(Client::Unknown, |address| Client::Peer(address.ip())))
     }
 }
 

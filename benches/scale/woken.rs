@@ -18,7 +18,7 @@ use audience_gateway::{
     dispatch::{self, Client, Handle, LimitPer, MixedLists, Outcome, Share, Wanted, Worker},
     key::Key,
     metrics::Metrics,
-    upstream::verdict::Verdict,
+    upstream::{Kind, verdict::Verdict},
 };
 use hdrhistogram::Histogram;
 use tokio::{
@@ -131,9 +131,11 @@ async fn wait(handle: Handle, keys: Vec<Key>) -> Instant {
         keys,
         fallback: Vec::new(),
         fresh: false,
+        max_age: None,
         no_store: false,
         deadline: now + PATIENCE,
         partial: false,
+        trace: None,
     };
     let outcomes = handle.submit(now, wanted).ok().unwrap().outcomes(now + PATIENCE).await;
     let at = clock::now();
@@ -144,6 +146,7 @@ async fn wait(handle: Handle, keys: Vec<Key>) -> Instant {
 fn config(waiters: usize) -> dispatch::Config {
     dispatch::Config {
         lookup: 0,
+        kind: Kind::Platform,
         interval: Duration::from_millis(1),
         max_batch_keys: KEYS,
         max_pending_keys: waiters.max(KEYS),

@@ -13,7 +13,10 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use hashbrown::HashTable;
 
-use super::entry::{Answer, List};
+use super::{
+    Found,
+    entry::{Answer, List},
+};
 use crate::{
     key::{Id, IdRef, Key, Scope},
     record::Record,
@@ -114,7 +117,7 @@ impl Index {
     }
 
     /// What stands behind each of these ids in their scope.
-    pub(super) fn find_all(&self, scope: &Scope, ids: &[Id]) -> Vec<Option<Answer>> {
+    pub(super) fn find_all(&self, scope: &Scope, ids: &[Id]) -> Found {
         if ids.len() < MANY {
             return ids.iter().map(|id| self.find(scope, id)).collect();
         }

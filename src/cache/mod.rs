@@ -36,6 +36,7 @@ mod versions;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
 use self::{
     ahead::Ahead,
@@ -74,6 +75,9 @@ pub struct Config {
     /// Which records are compressed.
     pub compression: Compression,
 }
+
+/// What stands behind each of some keys; behind one, as most lookups ask, without an allocation.
+pub type Found = SmallVec<[Option<Answer>; 1]>;
 
 /// The answers of all lookup paths, within one capacity.
 pub struct Cache {
@@ -141,7 +145,7 @@ impl Cache {
 
     /// The same for each of these keys of a scope, in one go.
     #[must_use]
-    pub fn get_all(&self, scope: &Scope, ids: &[Id]) -> Vec<Option<Answer>> {
+    pub fn get_all(&self, scope: &Scope, ids: &[Id]) -> Found {
         let answers = self.index.find_all(scope, ids);
         let turn = self.residents.turn();
         answers.iter().flatten().for_each(|answer| answer.used(turn));

@@ -92,9 +92,12 @@ pub enum Use {
 }
 
 impl Directives {
-    /// Reads the headers. Those that are not there cost a look into the map each.
+    /// Reads the headers. Where none of them says anything, as nearly always, that costs a comparison of the names.
     #[must_use]
     pub fn read(headers: &HeaderMap) -> Self {
+        if !headers.keys().any(|name| *name == CACHE_CONTROL || *name == PRAGMA || *name == PREFER) {
+            return Self::default();
+        }
         let mut directives = Self { cache: CacheDirectives::read(headers), ..Self::default() };
         let (mut wait, mut partial) = (None, None);
         for line in lines(headers, &PREFER) {

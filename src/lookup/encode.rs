@@ -14,6 +14,7 @@ use std::{
 };
 
 use bytes::{Buf, Bytes};
+use smallvec::SmallVec;
 
 use super::chunk::{Chunk, Records};
 use crate::{
@@ -26,6 +27,9 @@ use crate::{
 
 /// Up to so many customers are searched one by one; hashing each costs more.
 const SEARCHED: usize = 128;
+
+/// Up to so many customers need no allocation to be told apart.
+const FEW: usize = 4;
 
 /// Up to so many bytes are copied. Copying costs less than a write with several parts: one record and its envelope.
 const COPIED: usize = 4 << 10;
@@ -129,16 +133,16 @@ fn quoted(text: &str) -> String {
 
 /// The customers met so far, in the order of their first mention.
 struct Customers<'a> {
-    records: Vec<&'a Record>,
+    records: SmallVec<[&'a Record; FEW]>,
     /// A number of each that all versions of a customer share, and few others.
-    marks: Vec<u64>,
+    marks: SmallVec<[u64; FEW]>,
     /// Where each customer stands; filled once there are more than [`SEARCHED`].
     places: HashMap<Customer<'a>, usize>,
 }
 
 impl<'a> Customers<'a> {
     fn with_capacity(records: usize) -> Self {
-        let (records, marks) = (Vec::with_capacity(records), Vec::with_capacity(records.min(SEARCHED)));
+        let (records, marks) = (SmallVec::with_capacity(records), SmallVec::with_capacity(records.min(SEARCHED)));
         Self { records, marks, places: HashMap::new() }
     }
 

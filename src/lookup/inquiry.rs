@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use http::StatusCode;
+use smallvec::SmallVec;
 
 use super::{
     Lookup, Unanswered,
@@ -23,7 +24,7 @@ pub(super) struct Inquiry {
     pub(super) scope: Arc<Scope>,
     pub(super) ids: Vec<Id>,
     /// One for each id.
-    pub(super) asked: Vec<Asked>,
+    pub(super) asked: SmallVec<[Asked; 1]>,
     pub(super) tally: Tally,
     pub(super) directives: Directives,
     pub(super) client: Client,

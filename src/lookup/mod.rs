@@ -12,17 +12,22 @@ pub mod compression;
 pub mod directives;
 pub mod encode;
 mod inquiry;
+mod recent;
 mod tally;
 mod traced;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use bytes::{Buf, Bytes};
 use http::{
-    HeaderName, HeaderValue, Request, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
     header::{AGE, CONTENT_TYPE, RETRY_AFTER},
 };
 use hyper::body::Body;
+use smallvec::SmallVec;
 use tower::BoxError;
 
 pub use self::tally::Account;
@@ -47,7 +52,7 @@ use crate::{
     request::{
         Limits, body,
         budget::NoRoom,
-        wire::{self, Decoded},
+        wire::{self, Question},
     },
     shape::Shape,
     trace::{Recorder, Waiting},
@@ -197,13 +202,12 @@ impl Lookup {
         body::check_headers(&parts.headers)?;
         let (body, waited) = body::read(body, &parts.headers, &self.limits).await?;
         let now = if waited { clock::now() } else { came };
-        let credential = self.credentials.identify(&parts.headers, now);
-        let max_keys = self.bounds.max_keys.now();
-        let Decoded { scope, ids } = wire::decode(&self.shape, self.position, credential, max_keys, &body)?;
+        let Question { ids, fields, sent } = wire::read(&self.shape, self.bounds.max_keys.now(), &body)?;
+        let scope = recent::scope((self.position, &self.credentials), (&parts.headers, now), (fields, sent));
         // However long the answer takes, this is not needed any more.
         drop(body);
         let mut inquiry = Inquiry {
-            asked: Vec::with_capacity(ids.len()),
+            asked: SmallVec::with_capacity(ids.len()),
             tally: Tally::new(self.shape.lists.len()),
             directives: Directives::read(&parts.headers),
             now,
@@ -227,7 +231,7 @@ impl Lookup {
         };
         inquiry.tally.count(&self.metrics);
         answered?;
-        Ok(self.respond(&inquiry)?)
+        Ok(self.respond(&inquiry, parts.headers)?)
     }
 
     /// Has the keys without an answer fetched, and waits for them.
@@ -324,7 +328,8 @@ impl Lookup {
         self.dispatch.refresh(*now, scope, stale);
     }
 
-    fn respond(&self, inquiry: &Inquiry) -> Result<Response<Chunk>, Refusal> {
+    /// The answer. `headers` are the request's: their table becomes that of the answer's, which needs one as large.
+    fn respond(&self, inquiry: &Inquiry, mut headers: HeaderMap) -> Result<Response<Chunk>, Refusal> {
         let Inquiry { ids, asked, tally, .. } = inquiry;
         let open = ids.iter().zip(asked).filter(|(_, asked)| asked.answer.is_none());
         let open: Vec<Id> = open.map(|(id, _)| id.clone()).collect();
@@ -338,18 +343,26 @@ impl Lookup {
             share.grow(body.remaining()).map_err(|NoRoom| Refusal::Overloaded)?;
             body = body.counted(share);
         }
-        let mut response = Response::new(body);
-        let headers = response.headers_mut();
+        headers.clear();
         headers.insert(CONTENT_TYPE, JSON);
         headers.insert(CACHE_STATUS, tally.cache_status());
         if let Some(oldest) = encoded.oldest {
-            headers.insert(AGE, HeaderValue::from(inquiry.answered_at().saturating_duration_since(oldest).as_secs()));
+            headers.insert(AGE, age(inquiry.answered_at().saturating_duration_since(oldest)));
         }
         if is_partial {
             headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("partial-results"));
         }
+        let mut response = Response::new(body);
+        *response.headers_mut() = headers;
         Ok(response)
     }
+}
+
+/// What `Age` says; the ages that are usual at the default `ttl` are written once.
+fn age(age: Duration) -> HeaderValue {
+    static USUAL: LazyLock<Vec<HeaderValue>> = LazyLock::new(|| (0..=600_u64).map(HeaderValue::from).collect());
+    let known = usize::try_from(age.as_secs()).ok().and_then(|seconds| USUAL.get(seconds));
+    known.cloned().unwrap_or_else(|| HeaderValue::from(age.as_secs()))
 }
 
 /// What a caller is told whom the queue does not take.

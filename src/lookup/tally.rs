@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use http::HeaderValue;
+use smallvec::SmallVec;
 
 use crate::{
     cache::Answer,
@@ -52,7 +53,8 @@ pub struct Account {
 
 /// The keys of one lookup by how they were answered.
 pub(super) struct Tally {
-    by_kind: Vec<[u32; KEY_RESULTS]>,
+    /// The built-in shapes have three kinds.
+    by_kind: SmallVec<[[u32; KEY_RESULTS]; 3]>,
     /// Keys that were cached but too old to be given at once.
     outdated: u32,
     /// Keys that were answered with what was too old, because the upstream did not answer.
@@ -63,7 +65,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new(kinds: usize) -> Self {
-        Self { by_kind: vec![[0; KEY_RESULTS]; kinds], outdated: 0, saved: 0, collapsed: false }
+        Self { by_kind: SmallVec::from_elem([0; KEY_RESULTS], kinds), outdated: 0, saved: 0, collapsed: false }
     }
 
     pub(super) fn hit(&mut self, kind: Kind, answer: &Answer) -> KeyResult {

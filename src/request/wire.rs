@@ -38,11 +38,20 @@ pub struct Decoded {
     pub ids: Vec<Id>,
 }
 
-/// Reads a body.
+/// What stands in a body.
+pub struct Question {
+    /// The distinct keys, as in [`Decoded`].
+    pub ids: Vec<Id>,
+    /// Every other field, in canonical JSON.
+    pub fields: String,
+    /// The same fields as they are written: the inside of a JSON object.
+    pub sent: String,
+}
+
+/// Reads a body on behalf of somebody.
 ///
 /// # Errors
-/// [`Refusal::InvalidRequest`] when it is no JSON object, a list holds what cannot be its keys, a field is given twice, or
-/// there are no keys or more than `max_keys`.
+/// What [`read`] says.
 pub fn decode(
     shape: &Shape,
     lookup: u8,
@@ -50,6 +59,16 @@ pub fn decode(
     max_keys: usize,
     body: &[u8],
 ) -> Result<Decoded, Refusal> {
+    let Question { ids, fields, sent } = read(shape, max_keys, body)?;
+    Ok(Decoded { scope: Arc::new(Scope::new(lookup, credential, fields, sent)), ids })
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// [`Refusal::InvalidRequest`] when it is no JSON object, a list holds what cannot be its keys, a field is given twice, or
+/// there are no keys or more than `max_keys`.
+pub fn read(shape: &Shape, max_keys: usize, body: &[u8]) -> Result<Question, Refusal> {
     let mut scanner = Scanner::new(parse(body)?);
     if !scanner.take(b'{') {
         return Err(invalid("the body must be one JSON object"));
@@ -66,8 +85,8 @@ pub fn decode(
         }
     }
     let ids = keys.finish(shape)?;
-    let (canonical, sent) = fields.finish()?;
-    Ok(Decoded { scope: Arc::new(Scope::new(lookup, credential, canonical, sent)), ids })
+    let (fields, sent) = fields.finish()?;
+    Ok(Question { ids, fields, sent })
 }
 
 /// The members of a body that are no key lists.

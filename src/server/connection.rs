@@ -91,11 +91,10 @@ where
 {
     let activity = Activity::new();
     let requests = Arc::clone(&activity);
-    let service = service_fn(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let in_flight = InFlight::begin(&requests);
         let is_for_server = request.method() == Method::OPTIONS && request.uri().path() == "*";
-        request.extensions_mut().insert(peer);
-        let response = (!is_for_server).then(|| service.clone().oneshot(request.map(Received::new)));
+        let response = (!is_for_server).then(|| service.clone().oneshot(request.map(|body| Received::new(body, peer))));
         async move {
             let Some(response) = response else { return Ok::<_, S::Error>(methods(in_flight)) };
             let mut response = response.await?;

@@ -8,6 +8,8 @@
 //!   3.2.2), but must be there.
 //! - A line is looked at once, in place, without an allocation.
 
+use memchr::memchr;
+
 use super::target::{is_authority, is_target};
 
 /// What is wrong with a request.
@@ -92,13 +94,9 @@ impl Fault {
 impl Head {
     /// Reads a request line.
     pub(super) fn of(line: &[u8]) -> Result<Self, Fault> {
-        let mut parts = line.split(|byte| *byte == b' ');
-        let (Some(method), Some(target), Some(version), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(Fault::RequestLine);
-        };
-        if !is_token(method) {
+        let (method, rest) = word(line).ok_or(Fault::RequestLine)?;
+        let (target, version) = word(rest).ok_or(Fault::RequestLine)?;
+        if !is_token(method) || version.contains(&b' ') {
             return Err(Fault::RequestLine);
         }
         let is_http_10 = match version {
@@ -212,6 +210,12 @@ fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
         return Err(Fault::FieldValue);
     }
     Ok((name, value.trim_ascii()))
+}
+
+/// What stands before the first space, and what after it.
+fn word(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = memchr(b' ', line)?;
+    Some((&line[..end], &line[end + 1..]))
 }
 
 fn number(value: &[u8]) -> Option<Length> {

@@ -91,8 +91,8 @@ pub struct Config {
 
 /// Serves `service` on what `listener` accepts until `shutdown` resolves and every connection is gone.
 ///
-/// Dropping the future aborts what is left. Each connection gets a clone of the service and each request a [`Peer`]
-/// among its extensions. To watch the counters, or to share one limit between several listeners, make a [`Server`].
+/// Dropping the future aborts what is left. Each connection gets a clone of the service and each request says
+/// by its [body](Received::peer) who sends it. To watch the counters, or to share one limit between several listeners, make a [`Server`].
 pub async fn serve<L, S, B>(listener: L, service: S, config: Config, shutdown: impl Future<Output = ()>)
 where
     L: Listener,

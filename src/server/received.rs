@@ -15,7 +15,7 @@ use bytes::{Buf, Bytes};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::{sync::Notify, time::timeout};
 
-use super::{patience::LINGER, watched::LINGER_BYTES};
+use super::{Peer, patience::LINGER, watched::LINGER_BYTES};
 
 /// The body of a request.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Received {
     /// Until it is dropped.
     body: Option<Incoming>,
     rest: Option<Arc<Rest>>,
+    /// Whose request it is. It is here because among a request's extensions it would cost three allocations.
+    peer: Peer,
 }
 
 /// What the service has left of a body.
@@ -45,15 +47,21 @@ enum State {
 
 impl Received {
     /// A body whose rest is somebody else's affair.
-    pub(super) fn new(body: Incoming) -> Self {
-        Self { body: Some(body), rest: None }
+    pub(super) fn new(body: Incoming, peer: Peer) -> Self {
+        Self { body: Some(body), rest: None, peer }
+    }
+
+    /// Who sends it.
+    #[must_use]
+    pub fn peer(&self) -> Peer {
+        self.peer
     }
 
     /// A body, and where its rest will be.
-    pub(super) fn with_rest(body: Incoming) -> (Self, Arc<Rest>) {
+    pub(super) fn with_rest(body: Incoming, peer: Peer) -> (Self, Arc<Rest>) {
         let state = Mutex::new(if body.is_end_stream() { State::Over } else { State::Held });
         let rest = Arc::new(Rest { state, dropped: Notify::new() });
-        (Self { body: Some(body), rest: Some(Arc::clone(&rest)) }, rest)
+        (Self { body: Some(body), rest: Some(Arc::clone(&rest)), peer }, rest)
     }
 }
 

@@ -39,8 +39,8 @@ where
     S: Service<Request<Received>, Response = Response<B>, Error: Into<BoxError>>,
     B: Body,
 {
-    let (mut parts, body) = request.into_parts();
-    let (body, rest) = Received::with_rest(body);
+    let (parts, body) = request.into_parts();
+    let (body, rest) = Received::with_rest(body, peer);
     let sent = |body| Sent { body, turn, rest, discarding: None };
     if let Err(fault) = judge(&parts) {
         drop(body);
@@ -53,7 +53,6 @@ where
         return Ok(response);
     }
     let is_head = parts.method == Method::HEAD;
-    parts.extensions.insert(peer);
     let response = service.oneshot(Request::from_parts(parts, body)).await?;
     if is_head {
         let (mut parts, body) = response.into_parts();

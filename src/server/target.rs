@@ -23,6 +23,9 @@ pub(super) fn is_target(method: &[u8], target: &[u8]) -> bool {
 /// Whether these may be a path and a query. More than the RFC allows, and no more than hyper takes: callers do send what
 /// should have been escaped, UTF-8 above all, and no server takes that for anything else.
 fn is_path(path: &[u8]) -> bool {
+    if path.iter().all(|byte| PLAIN[usize::from(*byte)]) {
+        return true;
+    }
     let mut in_query = false;
     for byte in path {
         match byte {
@@ -35,6 +38,17 @@ fn is_path(path: &[u8]) -> bool {
     }
     path.is_ascii() || std::str::from_utf8(path).is_ok()
 }
+
+/// Bytes that may stand anywhere in a path and in a query, and that nearly all of them are made of.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b'!';
+    while byte < 0x7f {
+        table[byte as usize] = !matches!(byte, b'"' | b'#' | b'<' | b'>' | b'?' | b'`');
+        byte += 1;
+    }
+    table
+};
 
 /// Whether this is a host and perhaps a port: a name, an IPv4 address, or an IPv6 address in brackets.
 pub(super) fn is_authority(value: &[u8]) -> bool {

@@ -125,6 +125,27 @@ impl Credentials {
         }
     }
 
+    /// Whether that is who sent these headers: what [`identify`](Self::identify) says, without making it.
+    #[must_use]
+    pub fn is(&self, who: &Credential, headers: &HeaderMap, now: Instant) -> bool {
+        let Mode::Forward(names) = &self.mode else { return *who == Credential::Gateway };
+        let values = |name| headers.get_all(name).iter().map(move |value| (name, value));
+        let sent = || names.iter().flat_map(values);
+        let mut tokens = sent().filter(|(name, _)| **name == X_TOKEN);
+        let application = match (tokens.next(), tokens.next()) {
+            (Some((_, token)), None) => self.known().application_of(token, now),
+            _ => None,
+        };
+        match (who, application) {
+            (Credential::Headers(own), None) => sent().eq(own.iter().map(|(name, value)| (name, value))),
+            (Credential::Application(own, others), Some(application)) => {
+                let beside = sent().filter(|(name, _)| **name != X_TOKEN);
+                **own == *application && beside.eq(others.iter().map(|(name, value)| (name, value)))
+            }
+            _ => false,
+        }
+    }
+
     /// A token was handed out to an application, to hold for so long.
     pub fn issued_to(&self, application: &str, token: HeaderValue, (now, lifetime): (Instant, Duration)) {
         let mut issued = self.issued.write().unwrap_or_else(PoisonError::into_inner);

@@ -102,7 +102,7 @@ fn run<L: Listener + 'static>(server: Server, listener: L) -> (Arc<Stats>, onesh
 }
 
 async fn answer(request: Request<Received>) -> Result<Response<Either<Full<Bytes>, Pieces>>, BoxError> {
-    let peer = *request.extensions().get::<Peer>().expect("every request has its peer");
+    let peer = request.body().peer();
     let mut status = StatusCode::OK;
     let body = match request.uri().path() {
         "/" => Bytes::from("hello"),
