@@ -89,13 +89,13 @@ fn deal(options: &Options, rng: &mut Rng, mut accesses: impl Iterator<Item = Acc
 }
 
 /// Draws customers so that the n-th is asked for n^-s times as often as the first.
-struct Zipf {
+pub(crate) struct Zipf {
     /// The chance of each customer or one before it, times their sum.
     cumulative: Vec<f64>,
 }
 
 impl Zipf {
-    fn new(exponent: f64, customers: usize) -> Self {
+    pub(crate) fn new(exponent: f64, customers: usize) -> Self {
         let weights = (1..=customers.max(1)).map(|rank| (rank as f64).powf(-exponent));
         let cumulative = weights.scan(0.0, |sum, weight| {
             *sum += weight;
@@ -104,7 +104,7 @@ impl Zipf {
         Self { cumulative: cumulative.collect() }
     }
 
-    fn draw(&self, rng: &mut Rng) -> Customer {
+    pub(crate) fn draw(&self, rng: &mut Rng) -> Customer {
         let point = rng.f64() * self.cumulative.last().copied().unwrap_or(0.0);
         let rank = self.cumulative.partition_point(|sum| *sum <= point).min(self.cumulative.len() - 1);
         Customer::try_from(rank).expect("this holds because nobody waits for a table of four billion weights")

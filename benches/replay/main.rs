@@ -21,9 +21,12 @@
 //! | fairness | Jain's index (Σx)² / nΣx² over the clients, x being the keys fetched for a client by the seconds that its lookups waited for them, a lookup refused or timed out being one that waited the whole timeout for nothing. 1: all are served at one rate; 1/n: one is, and nobody else. It is below 1 even where nobody is in another's way, because a bulk caller is given the room that nobody else wants |
 //! | promise off p50, p95 | how far the wait that was promised was from what it was, in intervals, of lookups that were served |
 //!
+//! With `--fleet N` it is another question: what N gateways should have in common ([`fleet`]).
+//!
 //! Without `--bench`, which `cargo bench` says, a small replay is run twice and checked: a smoke test.
 
 mod baseline;
+mod fleet;
 mod gateway;
 mod load;
 mod measure;
@@ -58,6 +61,9 @@ fn main() -> ExitCode {
 }
 
 fn compare(options: &Options) -> io::Result<()> {
+    if options.fleet > 0 {
+        return fleet::compare(options, &mut io::stdout().lock());
+    }
     let trace = options.trace.as_deref().map(trace::read).transpose()?;
     let lookups = load::lookups(options, trace.as_deref());
     let keys: usize = lookups.iter().map(|lookup| lookup.keys.len()).sum();
@@ -79,6 +85,7 @@ fn rows(options: &Options, lookups: &[Lookup]) -> Vec<(&'static str, Row)> {
 /// The same seed gives the same table, and its figures are possible.
 fn smoke(options: Options) -> io::Result<()> {
     trace::check();
+    fleet::smoke(&options);
     let options = options.smoke();
     let lookups = load::lookups(&options, None);
     let table = rows(&options, &lookups);

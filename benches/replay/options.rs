@@ -53,6 +53,9 @@ pub(crate) struct Options {
     /// Customers that Zipf draws from.
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     pub(crate) customers: usize,
+    /// So many gateways in front of one upstream instead: what do they gain by what they share? Lookups have one key each.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) fleet: usize,
     /// What to compare; without it, everything.
     #[arg(long, num_args = 1.., value_name = "NAME")]
     pub(crate) policy: Vec<Policy>,
