@@ -7,7 +7,7 @@
 //! - **Coming.** A resident comes onto the open page. When that has [`PAGE`] of them, or a [`PAGES`]th of the capacity, it is
 //!   sealed: moka has it from then on. A small cache has pages of one.
 //! - **Use.** A hit tells moka nothing. It leaves the cache's turn on what it was given: one store, and only if the turn has
-//!   changed since. There are [`TURNS`] turns in the time in which as much comes as the capacity holds.
+//!   changed since. A turn is the time between two steps, and a step is what one upstream request brings.
 //! - **Going.** moka lets go of the page that was sealed first. Whatever on it was used in a later turn than that of its
 //!   seal comes onto the open page again; the rest is what has gone unused for longest, and leaves. This is the second chance of
 //!   CLOCK (Corbató, 1968): the order is that of the least recently used, seen once in a round and not at every hit. In one
@@ -42,9 +42,6 @@ const PAGE: usize = 32;
 
 /// A page holds at most this part of the capacity, so that what goes with it is little.
 pub(super) const PAGES: u64 = 256;
-
-/// How finely uses are told apart, in parts of a capacity's worth of arrivals.
-const TURNS: u64 = 16;
 
 /// Residents that get another round in one step, at most: a millisecond's work.
 const SPARED_AT_ONCE: usize = 4096;
@@ -116,8 +113,6 @@ struct State {
     /// Every page on which something is, by its number.
     pages: HashMap<u32, Arc<Page>>,
     open: Arc<Page>,
-    /// Bytes that have come since the start.
-    come: u64,
 }
 
 impl Page {
@@ -153,7 +148,7 @@ impl Residents {
             })
             .build();
         let open = Page::new(1);
-        let state = State { pages: HashMap::from([(1, Arc::clone(&open))]), open, come: 0 };
+        let state = State { pages: HashMap::from([(1, Arc::clone(&open))]), open };
         Self {
             pages: entries,
             gone,
@@ -199,7 +194,6 @@ impl Residents {
             }
             None => {
                 let bytes = weigh(&new);
-                self.come(&mut state, bytes);
                 self.add(&mut state, new, bytes);
             }
         }
@@ -266,13 +260,9 @@ impl Residents {
                 }
             }
         }
-    }
-
-    /// So much has come.
-    fn come(&self, state: &mut State, bytes: u64) {
-        state.come += bytes;
-        let turn = 1 + state.come / (self.capacity / TURNS).max(1);
-        self.turn.store(turn as u32, Relaxed);
+        // What is used from now on is used after everything that was sealed in this step. Numbers come again after four
+        // billion turns.
+        self.turn.fetch_add(1, Relaxed);
     }
 
     /// Brings one onto the open page.

@@ -83,3 +83,24 @@ async fn records_that_grow_and_shrink_are_weighed_as_they_are() {
     }
     assert!(held(&bench, 0..300).len() > 200);
 }
+
+#[tokio::test(start_paused = true)]
+async fn in_a_small_cache_what_is_read_after_every_request_stays_however_much_each_brings() {
+    let bench = Bench::new(256 << 10);
+    let batch = |second: u64, customers: std::ops::Range<u32>| {
+        let record = |customer: u32| bench.record(second, &customer.to_string(), &[], &"x".repeat(4000));
+        let records: Vec<_> = customers.clone().map(record).collect();
+        let answers = customers.zip(0..).map(|(customer, at)| (id(ID, &customer.to_string()), vec![at]));
+        bench.store(second, &records, answers.collect());
+    };
+    batch(1, 0..10);
+    for (second, first) in (2..).zip((10..400).step_by(15)) {
+        batch(second, first..first + 15);
+        if second % 2 == 0 {
+            continue;
+        }
+        for customer in (first..first + 15).chain(0..10) {
+            assert!(bench.get(ID, &customer.to_string()).is_some(), "{customer} after {first} others");
+        }
+    }
+}
