@@ -46,6 +46,8 @@ pub enum Refusal {
     TooFrequent(Duration),
     /// The upstream kept failing; when to ask again.
     UpstreamUnavailable(Duration),
+    /// The upstream's limit is shared with other gateways, and they cannot be asked; when to ask again.
+    ReplicasUnavailable(Duration),
     /// The upstream did not answer a passed-through request in time.
     UpstreamTimeout,
     /// The gateway is draining.
@@ -74,7 +76,7 @@ impl Refusal {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooFrequent(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamUnavailable(_) => StatusCode::BAD_GATEWAY,
-            Self::ShuttingDown | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ReplicasUnavailable(_) | Self::ShuttingDown | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
             Self::UpstreamTimeout | Self::LookupTimeout(_) | Self::NotCached => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -94,6 +96,7 @@ impl Refusal {
             Self::UnsupportedMediaType => "UNSUPPORTED_MEDIA_TYPE",
             Self::TooFrequent(_) => "TOO_FREQUENT",
             Self::UpstreamUnavailable(_) | Self::UpstreamTimeout => "UPSTREAM_UNAVAILABLE",
+            Self::ReplicasUnavailable(_) => "REPLICAS_UNAVAILABLE",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Overloaded => "OVERLOADED",
             Self::LookupTimeout(_) => "LOOKUP_TIMEOUT",
@@ -118,6 +121,7 @@ impl Refusal {
             Self::TooFrequent(_) => Cow::Borrowed(TOO_FREQUENT),
             Self::UpstreamUnavailable(_) => Cow::Borrowed("the upstream is not answering"),
             Self::UpstreamTimeout => Cow::Borrowed("the upstream did not answer in time"),
+            Self::ReplicasUnavailable(_) => Cow::Borrowed("the gateways that share the limit cannot be reached"),
             Self::ShuttingDown => Cow::Borrowed("the gateway is shutting down"),
             Self::Overloaded => Cow::Borrowed("too many connections, requests in flight, or bytes of their bodies"),
             Self::LookupTimeout(_) => {
@@ -131,7 +135,10 @@ impl Refusal {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::TooFrequent(wait) | Self::UpstreamUnavailable(wait) | Self::LookupTimeout(wait) => Some(*wait),
+            Self::TooFrequent(wait)
+            | Self::UpstreamUnavailable(wait)
+            | Self::ReplicasUnavailable(wait)
+            | Self::LookupTimeout(wait) => Some(*wait),
             Self::ShuttingDown | Self::Overloaded => Some(Duration::from_secs(1)),
             _ => None,
         }
@@ -182,6 +189,7 @@ mod tests {
             (Refusal::TooFrequent(wait), 429, "TOO_FREQUENT", Some("3")),
             (Refusal::UpstreamUnavailable(wait), 502, "UPSTREAM_UNAVAILABLE", Some("3")),
             (Refusal::UpstreamTimeout, 504, "UPSTREAM_UNAVAILABLE", None),
+            (Refusal::ReplicasUnavailable(wait), 503, "REPLICAS_UNAVAILABLE", Some("3")),
             (Refusal::ShuttingDown, 503, "SHUTTING_DOWN", Some("1")),
             (Refusal::Overloaded, 503, "OVERLOADED", Some("1")),
             (Refusal::LookupTimeout(wait), 504, "LOOKUP_TIMEOUT", Some("3")),

@@ -34,11 +34,13 @@ use crate::{
     dispatch::{Client, Fleet},
     error::Refusal,
     key_log::KeyLog,
+    link::Link,
     live::{Count, Places, Time},
     log_filter::Control,
     lookup::{Lookup, chunk::Chunk, compression::Compression},
     metrics::{Metrics, RouteMetrics},
     passthrough::{self, Passthrough},
+    replicas::Replicas,
     request::{Limits, budget::Budget},
     route::{Route, Router},
     server::{Demand, Listener, Received, Server},
@@ -64,6 +66,7 @@ pub struct Gateway {
     warmup: Option<Warmup>,
     client: upstream::client::Client,
     live: Arc<Live>,
+    replicas: Option<(Arc<Replicas>, Arc<Link>)>,
     config: Config,
 }
 
@@ -102,7 +105,9 @@ impl Gateway {
             timeout: Time::new(config.server.limits.header_timeout),
             budget: budget.clone(),
         };
+        let (sharing, link) = assembly::sharing(&config, &metrics)?.unzip();
         let common = Common {
+            sharing: sharing.clone(),
             cache: Arc::new(Cache::new(&config.cache, metrics.cache())),
             key_log: KeyLog::new(config.log.key_hash_secret.as_ref()),
             compression: Arc::new(Compression::new(&config.server.compression, budget.clone())),
@@ -167,7 +172,9 @@ impl Gateway {
             key_log,
             log,
         };
-        Ok(Self { edge: Arc::new(edge), admin: Arc::new(admin), readiness, server, client, warmup, live, config })
+        let replicas = sharing.map(|sharing| sharing.replicas).zip(link);
+        let (edge, admin) = (Arc::new(edge), Arc::new(admin));
+        Ok(Self { edge, admin, readiness, server, client, warmup, live, replicas, config })
     }
 
     /// What may be read again while it serves.
@@ -188,7 +195,7 @@ impl Gateway {
         L: Listener,
         A: Listener + 'static,
     {
-        let Self { edge, admin: operators, readiness, server, client, warmup, live, config } = self;
+        let Self { edge, admin: operators, readiness, server, client, warmup, live, replicas, config } = self;
         let cache = Arc::clone(&operators.cache);
         let limits = crate::server::Config { max_connections: ADMIN_CONNECTIONS, ..config.server.limits.clone() };
         let watched = Arc::clone(&operators);
@@ -199,6 +206,10 @@ impl Gateway {
         let mut tasks = JoinSet::new();
         // The gateway's own token, if it has one, is fetched when somebody needs it.
         tasks.spawn(upstream::token::keep(client));
+        // The other gateways are met, if there are any.
+        if let Some(((replicas, link), shared)) = replicas.zip(config.replicas) {
+            tasks.spawn(async move { replicas.run(link, &shared.prefix).await });
+        }
         // Records are packed with what it has learned from them; over at once where none are.
         tasks.spawn(Arc::clone(&cache).keep_learning());
         // What the status page shows of the last two minutes is there when somebody comes to look.

@@ -30,6 +30,9 @@ pub mod key_log;
 pub mod trace;
 
 pub mod metrics;
+
+pub mod link;
+
 pub mod request;
 pub mod route;
 pub mod server;
@@ -37,6 +40,8 @@ pub mod simulator;
 
 pub mod cache;
 pub mod upstream;
+
+pub mod replicas;
 
 pub mod dispatch;
 

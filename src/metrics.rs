@@ -5,6 +5,7 @@
 
 mod handles;
 mod labels;
+mod replicas;
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -16,6 +17,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+pub use self::replicas::ReplicasMetrics;
 pub use self::{
     handles::{
         AdminMetrics, CacheMetrics, ClientCounter, ClientMetrics, DispatchMetrics, InvalidationMetrics, LookupMetrics,

@@ -126,6 +126,31 @@ impl Fetch {
     }
 }
 
+/// While it is held, the cache remembers what a request must not bring back that was started then, or since, and of
+/// which it is told only later.
+pub struct Watch {
+    cache: Arc<Cache>,
+    since: Instant,
+}
+
+impl Watch {
+    pub(super) fn new(cache: Arc<Cache>, since: Instant) -> Self {
+        Self { cache, since }
+    }
+
+    /// Since when it is held.
+    #[must_use]
+    pub fn since(&self) -> Instant {
+        self.since
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.cache.bars.close(self.since);
+    }
+}
+
 impl Drop for Fetch {
     fn drop(&mut self) {
         self.cache.bars.close(self.started);

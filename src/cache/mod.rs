@@ -50,7 +50,7 @@ use self::{
 };
 pub use self::{
     entry::{Answer, Freshness, List, Policy},
-    fetch::{Fetch, Of, Said, Taken},
+    fetch::{Fetch, Of, Said, Taken, Watch},
     forget::Forgotten,
     packing::Compression,
     scopes::Whose,
@@ -190,6 +190,13 @@ impl Cache {
     pub fn open(self: &Arc<Self>, scope: &Arc<Scope>, started: Instant) -> Fetch {
         self.bars.open(started);
         Fetch::new(Arc::clone(self), self.scopes.enter(scope), started)
+    }
+
+    /// Remembers what a request must not bring back that was started from now on, until what is returned is dropped.
+    #[must_use]
+    pub fn watch(self: &Arc<Self>, now: Instant) -> Watch {
+        self.bars.open(now);
+        Watch::new(Arc::clone(self), now)
     }
 
     /// The envelope of the last success of a lookup path, up to `"data":[`, its members spelled as the upstream did.

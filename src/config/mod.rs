@@ -17,6 +17,7 @@ mod lookups;
 mod not_built;
 mod problems;
 mod reader;
+mod replicas;
 mod resolved;
 mod sections;
 mod tls;
@@ -54,6 +55,8 @@ pub struct Config {
     pub passthrough: passthrough::Config,
     /// Which customers are fetched before anybody asks.
     pub warmup: crate::warmup::Config,
+    /// With which other gateways it shares the upstream; without it, with none.
+    pub replicas: Option<crate::replicas::Config>,
     /// What is logged.
     pub log: Log,
 }

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 
 use super::{
     Config,
+    replicas::format_address,
     value::{format_duration, format_size},
 };
 use crate::{dispatch::Share, server, shape::List, upstream::credentials::Mode};
 
 /// Keys whose value is never printed.
-const SECRETS: &[&str] = &["instance_secret", "key_hash_secret"];
+const SECRETS: &[&str] = &["instance_secret", "key_hash_secret", "password"];
 /// What is printed in its place.
 const MASK: &str = "***";
 
@@ -135,6 +136,23 @@ impl Config {
         text.key("page_interval", format_duration(self.warmup.page_interval));
         text.key("capacity_share", self.warmup.capacity_share.part());
         text.key("slot_share", self.warmup.slot_share.part());
+        text.header("[replicas]");
+        text.key("kind", if self.replicas.is_some() { "redis" } else { "none" });
+        if let Some(shared) = &self.replicas {
+            text.key("url", format_address(&shared.link));
+            if let Some(username) = &shared.link.username {
+                text.key("username", &**username);
+            }
+            if let Some(password) = &shared.link.password {
+                text.key("password", password.reveal());
+            }
+            if let Some(path) = &shared.link.ca_file {
+                text.key("ca_file", path.display().to_string());
+            }
+            text.key("prefix", &*shared.prefix);
+            text.key("max_replicas", i64::from(shared.max_replicas));
+            text.key("when_redis_is_down", shared.when_redis_is_down.as_str());
+        }
         text.header("[log]");
         text.key("format", self.log.format.as_str());
         text.key("level", self.log.level.to_string());

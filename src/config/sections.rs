@@ -9,7 +9,7 @@ use http::Uri;
 use super::{
     Config, Lookup, Server, clients, credentials, invalidate, limits, log, lookups,
     reader::Section,
-    tls, url,
+    replicas, tls, url,
     value::{Given, Read, address, choice, count, duration, flag, share, size, string},
     warmup,
 };
@@ -76,7 +76,21 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let passthrough = root.section("passthrough", |section| passthrough(section, &lookups, &upstream));
     let server = Server { allow_anonymous, ..server };
     let warmup = root.section("warmup", |section| warmup::warmup(section, &mut lookups, cache.capacity));
-    Config { server, clients, cache, passthrough, warmup, log: root.section("log", log::log), lookups, upstream }
+    let replicas = root.section("replicas", replicas::replicas);
+    if upstream.kind == Kind::Gateway && replicas.is_some() {
+        root.problem("replicas.kind", "must be \"none\" in front of another gateway, which keeps the pace");
+    }
+    Config {
+        server,
+        clients,
+        cache,
+        passthrough,
+        warmup,
+        replicas,
+        log: root.section("log", log::log),
+        lookups,
+        upstream,
+    }
 }
 
 fn listeners(section: &mut Section<'_>) -> Server {

@@ -282,7 +282,7 @@ impl<W> Queue<W> {
     }
 
     /// The keys of a held batch that somebody still waits for; the others go to the background.
-    fn still_wanted(&mut self, keys: Vec<Key>, how: Again, now: Instant) -> Vec<Key> {
+    pub(super) fn still_wanted(&mut self, keys: Vec<Key>, how: Again, now: Instant) -> Vec<Key> {
         let (wanted, unwanted): (Vec<_>, Vec<_>) = keys.into_iter().partition(|key| {
             let entry = self.entries.get_mut(key).expect("this holds because a held key keeps its entry");
             entry.place = Place::Queued;

@@ -25,9 +25,16 @@ use crate::{
 };
 
 /// One client's candidates for a batch, by ticket, in the order of arrival.
-struct Demand {
-    client: Client,
-    tickets: Vec<Vec<Key>>,
+pub(super) struct Demand {
+    pub(super) client: Client,
+    pub(super) tickets: Vec<Vec<Key>>,
+}
+
+impl Demand {
+    /// Its keys, all tickets together.
+    pub(super) fn size(&self) -> usize {
+        self.tickets.iter().map(Vec::len).sum()
+    }
 }
 
 impl<W> Queue<W> {
@@ -62,7 +69,7 @@ impl<W> Queue<W> {
         let capacity = if lane == Lane::Alone { 1 } else { self.room() };
         let mut chosen: HashSet<Key> = batch.iter().cloned().collect();
         let demands = self.demands(scope, lane, &chosen);
-        let sizes: Vec<usize> = demands.iter().map(|demand| demand.tickets.iter().map(Vec::len).sum()).collect();
+        let sizes: Vec<usize> = demands.iter().map(Demand::size).collect();
         let mut add = |key: &Key, batch: &mut Vec<Key>| {
             if batch.len() < capacity && chosen.insert(key.clone()) {
                 batch.push(key.clone());
@@ -93,7 +100,7 @@ impl<W> Queue<W> {
         }
     }
 
-    fn demands(&self, scope: &Arc<Scope>, lane: Lane, chosen: &HashSet<Key>) -> Vec<Demand> {
+    pub(super) fn demands(&self, scope: &Arc<Scope>, lane: Lane, chosen: &HashSet<Key>) -> Vec<Demand> {
         let mut demands: Vec<Demand> = Vec::new();
         let mut position: HashMap<Client, usize> = HashMap::new();
         for ticket in self.tickets.values() {
@@ -115,14 +122,14 @@ impl<W> Queue<W> {
         // In the order of arrival, so that what was promised is not overtaken. Only those who want more than a batch take
         // turns: where they are more than there are places, each has had one before any has another.
         demands.sort_by_key(|demand| {
-            let bulk = demand.tickets.iter().map(Vec::len).sum::<usize>() > self.max_batch_keys();
+            let bulk = demand.size() > self.max_batch_keys();
             if bulk { self.turns.get(&demand.client).copied().unwrap_or(1) } else { 0 }
         });
         demands
     }
 
     /// A ticket's keys that wait to be chosen, each with its lane.
-    fn queued<'a>(&'a self, ticket: &'a Ticket<W>) -> impl Iterator<Item = (&'a Key, Lane)> {
+    pub(super) fn queued<'a>(&'a self, ticket: &'a Ticket<W>) -> impl Iterator<Item = (&'a Key, Lane)> {
         ticket.open().filter_map(|key| {
             let entry = &self.entries[key];
             (entry.place == Place::Queued).then(|| (key, Lane::of(entry.need, key.id.kind)))
@@ -130,7 +137,7 @@ impl<W> Queue<W> {
     }
 
     /// Forgets the turns of scopes and clients that have nothing in the queue.
-    fn forget_turns(&mut self) {
+    pub(super) fn forget_turns(&mut self) {
         if self.turns.len() > self.tickets.len() {
             let present: HashSet<Client> = self.tickets.values().map(|ticket| ticket.client).collect();
             self.turns.retain(|client, _| present.contains(client));

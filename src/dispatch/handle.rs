@@ -32,6 +32,9 @@ pub(super) type Outcomes = Box<[Option<Outcome>]>;
 /// How a caller is woken.
 pub(super) type Waker = oneshot::Sender<Outcomes>;
 
+/// When to ask again while those who share the slot cannot be asked: they are looked for all the time.
+pub(super) const UNSHARED: Duration = Duration::from_secs(2);
+
 /// Why a lookup is not let into the queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Refused {
@@ -41,6 +44,8 @@ pub enum Refused {
     Full(Duration),
     /// The upstream is down; when it is tried next.
     Down(Duration),
+    /// The slot is shared, and those who share it cannot be asked; when to ask again.
+    Unshared(Duration),
     /// The gateway is draining, and waits for nobody any more.
     ShuttingDown,
 }
@@ -116,6 +121,8 @@ pub(super) struct State {
     full: bool,
     /// From when on nobody is waited for any more.
     pub(super) drain_at: Option<Instant>,
+    /// Whether the slot is shared with gateways that cannot be asked, so that nothing is sent.
+    pub(super) unshared: bool,
     /// Up to when slots have been counted as used or idle.
     counted_until: Instant,
 }
@@ -146,6 +153,7 @@ impl Shared {
             timeline: Timeline::default(),
             full: false,
             drain_at: None,
+            unshared: false,
             counted_until: now,
         };
         Self { state: Mutex::new(state), wake: Notify::new(), hungry: Notify::new(), config, metrics }
@@ -226,6 +234,10 @@ impl Handle {
             return Err(Refused::ShuttingDown);
         }
         let need = state.need(now);
+        if state.unshared {
+            metrics.rejected_outage.inc();
+            return Err(Refused::Unshared(UNSHARED));
+        }
         if state.pacer.is_down() && (state.in_flight > 0 || state.pacer.ready_at() > now) {
             // Kept as something to probe with, and to be found when the upstream is back.
             if !no_store {
@@ -275,7 +287,8 @@ impl Handle {
     /// Whether the upstream failed or refused when it was last heard of: then what is too old is better than a wait.
     #[must_use]
     pub fn is_troubled(&self) -> bool {
-        self.shared.state().pacer.is_troubled()
+        let state = self.shared.state();
+        state.unshared || state.pacer.is_troubled()
     }
 
     /// Whether nothing is queued, under way or to be fetched in idle slots.

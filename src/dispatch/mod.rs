@@ -2,7 +2,7 @@
 //!
 //! [`queue`] (what waits, for whom), [`batch`] (what is on its way), [`compose`] and [`share`] (who rides), [`pacer`] (when), [`absence`] (what an answer
 //! without a record proves) and [`promise`] (how long it will take) are pure. [`spare`] and [`warm`] say what becomes of
-//! room that nobody wants, [`timeline`] remembers for a person to see. [`worker`] is the one task that drives them. [`Handle`] is what callers hold: its methods are
+//! room that nobody wants, [`seat`] and [`sharing`] make it one of several gateways with one queue, [`timeline`] remembers for a person to see. [`worker`] is the one task that drives them. [`Handle`] is what callers hold: its methods are
 //! synchronous and lock the state for one step; no lock is held across an `.await`.
 //!
 //! Invariants:
@@ -19,6 +19,7 @@
 pub mod absence;
 pub mod batch;
 pub mod batch_limit;
+mod believe;
 mod compose;
 mod demand;
 pub mod entry;
@@ -26,12 +27,17 @@ mod fleet;
 mod forget;
 mod handle;
 pub mod idle;
+mod merge;
+mod offers;
+mod origin;
 pub mod pacer;
 mod promise;
 pub mod queue;
 mod report;
 mod ride;
+mod seat;
 mod share;
+mod sharing;
 mod spare;
 pub mod ticket;
 pub mod timeline;
@@ -46,6 +52,7 @@ pub use self::{
     fleet::{Fleet, IDLE, MAX_CREDENTIALS, Recruit},
     handle::{Handle, Health, Refused, Status, Waiting, Wanted},
     idle::Share,
+    seat::Sharing,
     ticket::{Client, Failure, Outcome},
     warm::{Warming, WarmingKeys},
     worker::{Ask, Asking, Worker},

@@ -16,6 +16,7 @@
 //! - **Retry-After** is obeyed, up to [`MAX_RETRY_AFTER`].
 
 mod floor;
+mod several;
 
 use std::time::Duration;
 
@@ -74,6 +75,8 @@ pub struct Pacer {
     refused: bool,
     /// How many answers have come since it last said so, until there are [`CALM`].
     calm: Option<u32>,
+    /// Among how many the interval is shared.
+    parts: u32,
 }
 
 impl Pacer {
@@ -94,6 +97,7 @@ impl Pacer {
             failures: 0,
             refused: false,
             calm: None,
+            parts: 1,
         }
     }
 
@@ -111,7 +115,7 @@ impl Pacer {
     /// The gap now kept between starts, margin included.
     #[must_use]
     pub fn gap(&self) -> Duration {
-        self.interval + self.margin
+        (self.interval + self.margin) * self.parts
     }
 
     /// The earliest moment at which a request may start; in the past when it may start now.

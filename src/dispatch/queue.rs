@@ -195,10 +195,10 @@ impl<W> Queue<W> {
         }
         self.forecast_add(&order);
         let outcomes = order.keys.iter().map(|_| None).collect();
-        let Order { client, keys, fallback, waker, .. } = order;
+        let Order { client, keys, fallback, fresh, waker, .. } = order;
         let keys = keys.into_boxed_slice();
         let (fallback, demand) = (fallback.into(), Demand::default());
-        let order = Ticket { client, arrived: now, keys, outcomes, fallback, demand, waker };
+        let order = Ticket { client, arrived: now, keys, outcomes, fallback, fresh, demand, waker };
         self.tickets.insert(ticket, order);
         Ok(Submitted { ticket, coalesced })
     }
@@ -365,6 +365,11 @@ impl<W> Queue<W> {
                 self.work_since = None;
             }
         }
+    }
+
+    /// The number that was given last.
+    pub(super) fn serial(&self) -> u64 {
+        self.serial
     }
 
     pub(super) fn next(&mut self) -> u64 {

@@ -10,6 +10,8 @@
 //! - **Alone** they go in slots that nobody wants, if the configuration grants them some
 //!   ([`seal_idle`](Queue::seal_idle)).
 
+use std::collections::hash_map::Entry::Vacant;
+
 use super::{
     batch::{Batch, BatchId, Flight},
     entry::{Again, Entry, Lane, Need, Place},
@@ -49,11 +51,17 @@ impl<W> Queue<W> {
     /// Adds riders to a batch that [may board](Self::may_board) it, no more than there are
     /// [`free_places`](Self::free_places).
     pub fn board(&mut self, batch: &mut Batch, riders: Vec<Key>, now: Instant) {
+        let riders: Vec<_> = riders.into_iter().filter(|key| self.may_ride(key, now)).map(|key| (key, true)).collect();
+        self.add_riders(batch, riders, now);
+    }
+
+    /// Adds riders to a batch, each with whether its answer may be kept.
+    pub(super) fn add_riders(&mut self, batch: &mut Batch, riders: Vec<(Key, bool)>, now: Instant) {
         let Some(mut flight) = self.flights.remove(&batch.id) else { return };
         let need = need_of(flight.lane);
-        for key in riders {
-            if self.may_ride(&key, now) {
-                self.entries.insert(key.clone(), Entry { place: Place::InFlight, ..Entry::rider(need, now) });
+        for (key, keep) in riders {
+            if let Vacant(vacant) = self.entries.entry(key.clone()) {
+                vacant.insert(Entry { place: Place::InFlight, keep, ..Entry::rider(need, now) });
                 batch.ask.ids.push(key.id.clone());
                 batch.needs.push(need);
                 batch.riders += 1;
@@ -131,13 +139,14 @@ impl<W> Queue<W> {
     }
 }
 
-fn need_of(lane: Lane) -> Need {
+/// What a rider of a lane needs.
+pub(super) fn need_of(lane: Lane) -> Need {
     if lane == Lane::Mixed { Need::Company } else { Need::OneList }
 }
 
 impl Entry {
     /// A key that rides along.
-    fn rider(need: Need, now: Instant) -> Self {
+    pub(super) fn rider(need: Need, now: Instant) -> Self {
         Self { keep: true, rides: true, ..Self::new(need, now) }
     }
 

@@ -41,6 +41,8 @@ pub(super) enum Spare {
     Idle,
     /// Nobody has asked for them yet, and the slot was idle.
     Warmup,
+    /// It is another gateway's request.
+    Elsewhere,
 }
 
 impl Spare {
@@ -49,7 +51,7 @@ impl Spare {
         match self {
             Self::Ride => Some(Refresh::Ride),
             Self::Idle => Some(Refresh::Idle),
-            Self::Warmup => None,
+            Self::Warmup | Self::Elsewhere => None,
         }
     }
 }
@@ -103,6 +105,10 @@ impl Worker {
 
     pub(super) fn send_spare(&mut self, state: &mut State, keys: Vec<Key>, why: Spare, now: Instant) -> bool {
         let need = state.need(now);
+        if let Some(seat) = self.seat.as_mut().filter(|seat| seat.needs_grant()) {
+            seat.idle = true;
+            return false;
+        }
         let Some(batch) = state.queue.seal_idle(keys, need, now) else { return false };
         state.count_idle_slots(now, &self.shared.metrics);
         if state.pacer.start(now).is_err() {

@@ -40,6 +40,8 @@ pub enum Failure {
     Declined(Arc<PassedOn>),
     /// The upstream kept failing; when to ask again.
     Unavailable(Duration),
+    /// The slot is shared, and those who share it cannot be asked; when to ask again.
+    Unshared(Duration),
     /// The gateway is draining and cannot wait any longer.
     ShuttingDown,
 }
@@ -49,7 +51,7 @@ impl Failure {
     fn is_final(&self) -> bool {
         match self {
             Self::Refused(_) | Self::Unauthorized(_) | Self::ShuttingDown => true,
-            Self::Declined(_) | Self::Unavailable(_) => false,
+            Self::Declined(_) | Self::Unavailable(_) | Self::Unshared(_) => false,
         }
     }
 }
@@ -70,6 +72,8 @@ pub(super) struct Ticket<W> {
     pub(super) fallback: Box<[bool]>,
     /// What the caller wants besides the keys.
     pub(super) demand: Demand,
+    /// Whether only a request counts that started after it arrived.
+    pub(super) fresh: bool,
     pub(super) waker: W,
 }
 

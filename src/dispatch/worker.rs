@@ -5,27 +5,32 @@
 
 use std::{collections::HashMap, future::Future, mem, pin::Pin, sync::Arc, time::Duration};
 
-use tokio::task::{Id as TaskId, JoinError, JoinSet};
+use tokio::{
+    sync::oneshot,
+    task::{Id as TaskId, JoinError, JoinSet},
+};
 
 use super::{
     Config,
     batch::{Batch, Settled},
     entry::Need,
     handle::{Handle, Shared, State, Waker},
+    origin::{Origin, within},
     report::Condition,
+    seat::{Seat, Sharing},
+    sharing::heard,
     spare::Spare,
     ticket::{Failure, Finished},
 };
 use crate::{
-    cache::{Cache, Fetch, Of, Said, Taken},
+    cache::{Cache, Fetch},
     clock::{Instant, now},
     key::Credential,
     key_log::KeyLog,
     metrics::DispatchMetrics,
-    record::{Parts, Record},
     shape::Shape,
     trace::{Onward, Recorder},
-    upstream::verdict::{self, Success, Verdict},
+    upstream::verdict::{self, Verdict},
 };
 
 /// How strongly the newest answer counts in the smoothed latency: one part in four.
@@ -39,14 +44,16 @@ pub type Ask = Box<dyn Fn(verdict::Ask, Box<dyn FnOnce() + Send>) -> Asking + Se
 pub type Asking = Pin<Box<dyn Future<Output = Verdict> + Send>>;
 
 pub(super) struct Fetched {
-    verdict: Verdict,
+    /// None where nobody says what became of it.
+    pub(super) verdict: Option<Verdict>,
 }
 
 pub(super) struct UnderWay {
     pub(super) batch: Batch,
     pub(super) fetch: Fetch,
     /// Why its riders are in it.
-    spare: Spare,
+    pub(super) spare: Spare,
+    pub(super) origin: Origin,
     /// Where it belongs, if somebody who waits for it is traced.
     pub(super) onward: Option<Onward>,
 }
@@ -60,7 +67,10 @@ pub struct Worker {
     pub(super) fetches: JoinSet<Fetched>,
     /// Whose keys it asks for, where each credential has a worker of its own.
     pub(super) credential: Credential,
-    under_way: HashMap<TaskId, UnderWay>,
+    pub(super) under_way: HashMap<TaskId, UnderWay>,
+    /// With whom it will share the slot, until it has taken its seat.
+    pub(super) sharing: Option<Sharing>,
+    pub(super) seat: Option<Seat>,
     /// The fetch that was started last.
     newest: Option<TaskId>,
     /// Where it says which keys were asked for.
@@ -89,6 +99,8 @@ impl Worker {
             fetches: JoinSet::new(),
             credential: Credential::Gateway,
             under_way: HashMap::new(),
+            sharing: None,
+            seat: None,
             newest: None,
             key_log: KeyLog::default(),
             recorder: Recorder::default(),
@@ -116,6 +128,7 @@ impl Worker {
 
     /// Runs until it is dropped.
     pub async fn run(mut self) {
+        self.sit_down();
         loop {
             let next = self.turn(now());
             let shared = Arc::clone(&self.shared);
@@ -123,6 +136,8 @@ impl Worker {
                 // What has come is applied before anything new is sent.
                 biased;
                 Some(fetched) = self.fetches.join_next_with_id(), if !self.fetches.is_empty() => self.settle(fetched),
+                // What the other gateways say, if there are any.
+                event = heard(&mut self.seat) => self.hear(event),
                 // New work, a request on the wire, or the order to drain.
                 () = shared.wake.notified() => {}
                 // The moment at which the next batch may go.
@@ -147,6 +162,11 @@ impl Worker {
 
     fn send(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
         state.queue.probe(state.pacer.is_doubtful());
+        if self.seat.is_some() { self.send_shared(state, now) } else { self.send_alone(state, now) }
+    }
+
+    /// Sends what may be sent now, as if there were no other gateway.
+    pub(super) fn send_alone(&mut self, state: &mut State, now: Instant) -> Option<Instant> {
         if state.queue.work_since().is_none() {
             return self.use_idle_slot(state, now);
         }
@@ -180,29 +200,50 @@ impl Worker {
             metrics.wait.observe(wait.as_secs_f64());
         }
         let shared = Arc::clone(&self.shared);
+        let announcement = self.announce(state, &batch, now);
+        let (origin, hold) = match &announcement {
+            Some(announcement) => (Origin::Granted(announcement.token().clone()), Some(announcement.hold())),
+            None => (Origin::Own, None),
+        };
+        let (wired, is_wired) = oneshot::channel();
         let on_wire = Box::new(move || {
-            shared.state().pacer.on_wire(crate::clock::now());
+            let mut state = shared.state();
+            state.pacer.on_wire(crate::clock::now());
+            if let Some(announcement) = announcement {
+                announcement.send(state.pacer.gap());
+            }
+            drop(state);
             shared.wake.notify_one();
+            let _nobody_waits = wired.send(());
         });
         state.timeline.used(now, batch.ask.ids.len());
         let fetch = self.cache.open(&batch.ask.scope, now);
         let onward = Onward::of(mem::take(&mut batch.traces), &self.recorder);
         batch.ask.trace = onward.as_ref().map(|onward| onward.context.clone());
         let asking = (self.ask)(batch.ask.clone(), on_wire);
-        let task = self.fetches.spawn(async move { Fetched { verdict: asking.await } });
+        let asking = within(asking, is_wired, hold);
+        let task = self.fetches.spawn(async move { Fetched { verdict: Some(asking.await) } });
         self.newest = Some(task.id());
-        self.under_way.insert(task.id(), UnderWay { batch, fetch, spare, onward });
+        self.under_way.insert(task.id(), UnderWay { batch, fetch, spare, onward, origin });
         state.in_flight = self.fetches.len();
     }
 
     fn settle(&mut self, fetched: Result<(TaskId, Fetched), JoinError>) {
         let (task, verdict) = match fetched {
             Ok((task, fetched)) => (task, fetched.verdict),
-            Err(error) => (error.id(), Verdict::Invalid("the answer could not be read")),
+            Err(error) => (error.id(), Some(Verdict::Invalid("the answer could not be read"))),
         };
-        let Some(under_way) = self.under_way.remove(&task) else { return };
+        let Some(mut under_way) = self.under_way.remove(&task) else { return };
         let now = now();
-        self.note(&under_way, &verdict, now);
+        let verdict = verdict.and_then(|verdict| under_way.origin.project(verdict, self.shape.lists.len()));
+        let granted = match &mut under_way.origin {
+            Origin::Granted(token) => Some(mem::take(token)),
+            Origin::Own | Origin::Elsewhere { .. } => None,
+        };
+        let news = verdict.as_ref().zip(granted).and_then(|(verdict, token)| self.news(token, verdict));
+        if let (Some(verdict), Origin::Own | Origin::Granted(_)) = (&verdict, &under_way.origin) {
+            self.note(&under_way, verdict, now);
+        }
         let shared = Arc::clone(&self.shared);
         let mut state = shared.state();
         state.in_flight = self.fetches.len();
@@ -210,7 +251,13 @@ impl Worker {
             state.pacer.ended();
         }
         let before = Condition::of(&state);
-        let finished = self.apply(&mut state, under_way, verdict, now);
+        let finished = match verdict {
+            Some(verdict) => self.apply(&mut state, under_way, verdict, now),
+            None => self.lose(&mut state, &under_way.batch, now),
+        };
+        if let Some((news, delayed)) = news {
+            self.publish(&state, news, delayed, now);
+        }
         let (after, gap) = (Condition::of(&state), state.pacer.gap());
         drop(state);
         wake(finished);
@@ -218,11 +265,14 @@ impl Worker {
     }
 
     fn apply(&self, state: &mut State, under_way: UnderWay, verdict: Verdict, now: Instant) -> Vec<Finished<Waker>> {
-        let UnderWay { batch, fetch, spare, .. } = under_way;
+        let UnderWay { batch, fetch, spare, origin, .. } = under_way;
         let started = fetch.started();
         let took = now.saturating_duration_since(started);
         let count = batch.ask.ids.len();
-        state.timeline.ended(started, verdict.outcome());
+        let (asked, kinds) = origin.request(&batch);
+        if spare != Spare::Elsewhere {
+            state.timeline.ended(started, verdict.outcome());
+        }
         if spare == Spare::Warmup {
             self.warmed_up(state, &batch, &verdict, now);
         }
@@ -233,13 +283,8 @@ impl Worker {
                 state.idle.cold.recovered();
                 state.latency = (state.latency * (LATENCY_PARTS - 1) + took) / LATENCY_PARTS;
                 state.queue.passed(batch.id, now);
-                let settled = self.believe(state, &batch, &fetch, success);
-                let riders = settled.iter().skip(count - batch.riders);
-                let refreshed = riders.filter(|settled| matches!(settled, Settled::Answered(_))).count();
-                match spare.refresh() {
-                    Some(how) => self.shared.metrics.refreshed(how, refreshed),
-                    None => self.shared.metrics.warmup.fetched.inc_by(refreshed as u64),
-                }
+                let settled = self.believe(state, (&batch, &kinds), &fetch, success);
+                self.count_refreshed(&batch, spare, &settled);
                 state.queue.settle(batch.id, settled, now)
             }
             Verdict::Throttled(retry_after) => {
@@ -260,11 +305,16 @@ impl Worker {
                 state.queue.drop_unwanted(&batch.ask.scope);
                 finished
             }
+            Verdict::Rejected(_) | Verdict::TooLarge if count > 1 => {
+                state.pacer.reached();
+                state.queue.halve(batch.id, now);
+                Vec::new()
+            }
             Verdict::Rejected(refusal) => {
                 state.pacer.reached();
-                if count > 1 {
-                    state.queue.halve(batch.id, now);
-                    return Vec::new();
+                if asked > count {
+                    // It may be another gateway's key that is at fault.
+                    return state.queue.settle(batch.id, all(count, || Settled::Again(Need::Alone)), now);
                 }
                 let failure = Failure::Refused(refusal);
                 state.queue.settle(batch.id, all(count, || Settled::Failed(failure.clone())), now)
@@ -273,11 +323,6 @@ impl Worker {
                 state.pacer.reached();
                 let failure = Failure::Declined(refusal);
                 state.queue.settle(batch.id, all(count, || Settled::Failed(failure.clone())), now)
-            }
-            Verdict::TooLarge if count > 1 => {
-                state.pacer.reached();
-                state.queue.halve(batch.id, now);
-                Vec::new()
             }
             Verdict::TooLarge | Verdict::Unavailable(..) | Verdict::Invalid(_) => {
                 if let Verdict::Unavailable(_, Some(wait)) = verdict {
@@ -300,58 +345,6 @@ impl Worker {
             }
         }
     }
-
-    /// Writes what the upstream said into the cache, and says of each key what follows.
-    fn believe(&self, state: &mut State, batch: &Batch, fetch: &Fetch, success: Success) -> Vec<Settled> {
-        let ids = &batch.ask.ids;
-        let mut kinds: Vec<_> = ids.iter().map(|id| id.kind).collect();
-        kinds.sort_unstable();
-        kinds.dedup();
-        if kinds.len() > 1 {
-            state.absence.observe_exclusive(&success.exclusive);
-        }
-        let verdicts = ids.iter().zip(&batch.needs).zip(success.of).map(|((id, need), positions)| {
-            let complete = state.absence.is_complete(id.kind, &kinds, &success.exclusive);
-            match positions.is_empty() {
-                true if success.unmatched => return Err(Need::Alone),
-                true if !complete => return Err(Need::Missed),
-                false if !complete && !self.shape.list(id.kind).unique => return Err(Need::OneList),
-                true | false => {}
-            }
-            if !positions.is_empty() && *need == Need::Missed {
-                state.absence.observe_missed(id.kind, fetch.started());
-            }
-            Ok((id.clone(), positions))
-        });
-        let verdicts: Vec<_> = verdicts.collect();
-        let record = |found: &verdict::Found| {
-            Record::new(Parts {
-                json: &found.json,
-                scope: Arc::clone(fetch.scope()),
-                ids: &found.ids,
-                carried: found.carried,
-                identity: found.identity,
-                fetched_at: fetch.started(),
-            })
-        };
-        let records: Vec<_> = success.records.iter().map(record).collect();
-        let kept = state.queue.kept(batch.id);
-        let answers = verdicts.iter().zip(kept).filter_map(|(verdict, keep)| {
-            let (id, records) = verdict.as_ref().ok()?.clone();
-            Some(Of { id, records, keep })
-        });
-        let said = Said { envelope: success.envelope, records: &records, answers: answers.collect() };
-        let mut taken = fetch.store(&self.shape, said).into_iter();
-        let mut next = || taken.next().expect("this holds because each answer is taken").1;
-        let settled = verdicts.into_iter().map(|verdict| match verdict {
-            Ok(_) => match next() {
-                Taken::Held(answer) => Settled::Answered(answer),
-                Taken::Outdated(answer) => Settled::Outdated(answer),
-            },
-            Err(need) => Settled::Again(need),
-        });
-        settled.collect()
-    }
 }
 
 fn all(count: usize, settled: impl Fn() -> Settled) -> Vec<Settled> {
@@ -359,7 +352,7 @@ fn all(count: usize, settled: impl Fn() -> Settled) -> Vec<Settled> {
 }
 
 /// Tells everybody; whoever has gone meanwhile does not hear it.
-fn wake(finished: Vec<Finished<Waker>>) {
+pub(super) fn wake(finished: Vec<Finished<Waker>>) {
     for Finished { waker, outcomes } in finished {
         let _gone = waker.send(outcomes);
     }

@@ -1,6 +1,6 @@
 //! What all lookup paths share while they are built, and how one is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::reload::LivePath;
 use crate::{
@@ -8,16 +8,18 @@ use crate::{
     cache::Cache,
     clock,
     config::{self, Config},
-    dispatch::{self, Fleet, Recruit, Worker},
+    dispatch::{self, Fleet, Recruit, Sharing, Worker},
     key_log::KeyLog,
+    link::{Connector, Link},
     live::Whole,
     lookup::{Bounds, Lookup, compression::Compression},
     metrics::{Metrics, RouteMetrics},
     passthrough::{self, Passthrough},
+    replicas::{Redis, Replicas},
     request::{Limits, budget::Budget},
     shape::Shape,
     trace::Recorder,
-    upstream::client::Client,
+    upstream::{client::Client, credentials::Mode},
     warmup::{self, Warmup},
 };
 
@@ -30,6 +32,31 @@ pub(super) struct Common {
     pub(super) key_log: KeyLog,
     pub(super) compression: Arc<Compression>,
     pub(super) recorder: Recorder,
+    pub(super) sharing: Option<Sharing>,
+}
+
+/// How long a slot is held for a request that is not on the wire yet. As long as a first packet may be lost, which is sent
+/// again after a second; a winner that dies before that costs everybody as much.
+const LONGEST_HOLD: Duration = Duration::from_millis(1500);
+
+/// With whom the slots are shared, and the connection over which that is done.
+pub(super) fn sharing(config: &Config, metrics: &Metrics) -> Result<Option<(Sharing, Arc<Link>)>, String> {
+    let Some(shared) = &config.replicas else { return Ok(None) };
+    let (link, metrics) = (Arc::new(Link::new(Connector::new(shared.link.clone())?)), metrics.replicas());
+    let redis = Arc::new(Redis::new(Arc::clone(&link), &shared.prefix, metrics.clone()));
+    let upstream = &config.upstream;
+    let application = match &upstream.credentials {
+        Mode::Managed(application) => &application.id,
+        Mode::Forward(_) => "",
+    };
+    let sharing = Sharing {
+        replicas: Arc::new(Replicas::new(redis, shared, metrics)),
+        upstream: format!("{} {application}", upstream.base_url).into(),
+        hold: upstream.connect_timeout.min(LONGEST_HOLD),
+        // To the wire, the answer, and a moment to tell everybody.
+        lease: upstream.connect_timeout + upstream.request_timeout + Duration::from_secs(1),
+    };
+    Ok(Some((sharing, link)))
 }
 
 impl Common {
@@ -89,6 +116,7 @@ impl Common {
         let metrics = self.metrics.dispatch(&shape.path);
         let (client, shape, cache) = (self.client.clone(), Arc::clone(shape), Arc::clone(&self.cache));
         let (key_log, recorder) = (self.key_log.clone(), self.recorder.clone());
+        let sharing = self.sharing.clone();
         Box::new(move || {
             let ask: dispatch::Ask = {
                 let (client, shape) = (client.clone(), Arc::clone(&shape));
@@ -99,7 +127,8 @@ impl Common {
             };
             let config = config.now().as_ref().clone();
             let (worker, handle) = Worker::new(config, Arc::clone(&shape), Arc::clone(&cache), metrics.clone(), ask);
-            (worker.log_keys(key_log.clone()).record(recorder.clone()), handle)
+            let worker = worker.log_keys(key_log.clone()).record(recorder.clone());
+            (worker.shared_with(sharing.clone()), handle)
         })
     }
 }

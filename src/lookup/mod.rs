@@ -300,6 +300,12 @@ impl Lookup {
                         return Err(Refusal::UpstreamUnavailable(wait).into());
                     }
                 }
+                Some(Outcome::Failed(Failure::Unshared(wait))) => {
+                    asked.fall_back(tally, ids[position].kind);
+                    if asked.answer.is_none() {
+                        return Err(Refusal::ReplicasUnavailable(wait).into());
+                    }
+                }
                 None => asked.fall_back(tally, ids[position].kind),
             }
         }
@@ -370,6 +376,7 @@ fn refusal(refused: Refused) -> Refusal {
     match refused {
         Refused::TooLong(wait) | Refused::Full(wait) => Refusal::TooFrequent(wait),
         Refused::Down(wait) => Refusal::UpstreamUnavailable(wait),
+        Refused::Unshared(wait) => Refusal::ReplicasUnavailable(wait),
         Refused::ShuttingDown => Refusal::ShuttingDown,
     }
 }

@@ -204,16 +204,20 @@ fn secrets_and_tokens_are_not_printed() {
 }
 
 /// Types that print a text of theirs, and why it is nobody's.
-const NOT_PERSONAL: [(&str, &str); 21] = [
+const NOT_PERSONAL: [(&str, &str); 25] = [
     ("clients/tokens.rs Flaw", "its sentences quote nothing"),
     ("config/changes.rs Changes", "names of keys of the configuration"),
     ("config/problems.rs Problem", "its sentences quote nothing"),
     ("error.rs Refusal", "its sentences quote nothing"),
+    ("link/mod.rs Clock", "the name that a server gave itself"),
+    ("link/mod.rs Config", "of the configuration; the password is a Secret"),
+    ("link/mod.rs Lost", "why there is no answer, in words that the program has"),
     ("log_filter.rs Filter", "configured"),
     ("passthrough/invalidate.rs Invalidate", "configured"),
     ("passthrough/limit.rs Limit", "configured"),
     ("passthrough/mod.rs Config", "configured"),
     ("probe/mixed.rs Mixed", "names of kinds"),
+    ("replicas/mod.rs Config", "of the configuration"),
     ("route.rs Router", "configured"),
     ("server/stream.rs Source", "the server's own words"),
     ("server/tls.rs Flaw", "its sentence quotes nothing"),

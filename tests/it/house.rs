@@ -16,10 +16,11 @@ const STRANGERS: [&str; 5] = ["admin", "lookup", "passthrough", "probe", "warmup
 const BINARY: [&str; 6] = ["main.rs", "commands.rs", "hash.rs", "health.rs", "logging.rs", "otlp.rs"];
 
 /// Where each library is used, and nowhere else.
-const HOMES: [(&str, &[&str]); 10] = [
+const HOMES: [(&str, &[&str]); 11] = [
     ("moka", &["cache/"]),
+    ("redis", &["link/"]),
     ("governor", &["dispatch/pacer", "clients.rs"]),
-    ("sha2", &["admin/page.rs", "clients", "codec/dictionary.rs", "key_hash.rs"]),
+    ("sha2", &["admin/page.rs", "clients", "codec/dictionary.rs", "key_hash.rs", "replicas/name.rs"]),
     ("hmac", &["key_hash.rs"]),
     ("subtle", &["clients"]),
     ("zstd", &["codec/"]),

@@ -8,6 +8,8 @@ mod harness;
 
 // The program in a process of its own.
 mod program;
+// Several of them, and a Redis between them.
+mod town;
 // Certificates, and who signs them.
 #[path = "../../src/server/authority.rs"]
 mod authority;
@@ -36,6 +38,10 @@ mod clients;
 mod cancellation;
 // The invariants of dispatch, in thousands of random schedules.
 mod simulation;
+// Where several gateways meet, as a model.
+mod meeting;
+// The invariants of dispatch with several gateways.
+mod several;
 // Passing through, beside lookups.
 mod passthrough;
 // Requests that two servers could read in two ways.
@@ -70,6 +76,8 @@ mod process;
 mod relay;
 // What the program writes of its work, and where a caller's trace goes.
 mod logs;
+// Several gateways with one slot and one queue, in a real Redis.
+mod replicas;
 // The configuration, read again while the program runs.
 mod reload;
 // The program over TLS and HTTP/2.

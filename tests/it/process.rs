@@ -90,12 +90,18 @@ async fn a_bad_configuration_ends_it_with_64_and_a_line_for_each_problem_before_
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let text = format!(
         "[server]\nlisten = \"{}\"\nmax_body = \"hunter2\"\n[cache]\ntll = \"1m\"\n[[lookup]]\ninterval = \"0s\"\n\
-         [replicas]\nredis = \"redis://:hunter2@host\"\n",
+         [replicas]\nkind = \"redis\"\nurl = \"redis://:hunter2@host\"\n",
         taken.local_addr().unwrap()
     );
     let path = desk.write("bad.toml", &text);
-    let keys =
-        ["server.max_body", "upstream.base_url", "lookup[0].interval", "cache.tll", "replicas", "GATEWAY_LOG__LEVEL"];
+    let keys = [
+        "server.max_body",
+        "upstream.base_url",
+        "lookup[0].interval",
+        "cache.tll",
+        "replicas.url",
+        "GATEWAY_LOG__LEVEL",
+    ];
     for command in ["serve", "check"] {
         let arguments = [command, "--config", path.to_str().unwrap()];
         let environment = [("GATEWAY_LOG__LEVEL", "hunter2")];

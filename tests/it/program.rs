@@ -158,7 +158,17 @@ pub async fn simulate(desk: &Desk, more: &[&str]) -> (Program, SocketAddr) {
 
 /// A gateway as a process, and where it listens: for callers, for operators.
 pub async fn serve(desk: &Desk, config: &Path) -> (Program, SocketAddr, SocketAddr) {
-    let program = Program::start(desk, "serve", &["serve", "--config", config.to_str().unwrap()]);
+    serve_as(desk, "serve", config, &[]).await
+}
+
+/// The same under a name of its own, where there are several, and with these environment variables.
+pub async fn serve_as(
+    desk: &Desk,
+    name: &str,
+    config: &Path,
+    environment: &[(&str, &str)],
+) -> (Program, SocketAddr, SocketAddr) {
+    let program = Program::start_with(desk, name, &["serve", "--config", config.to_str().unwrap()], environment);
     let (callers, operators) = until("the gateway to serve", async || {
         let log = program.stderr();
         let line = log.lines().find(|line| line.contains("\"serving\""))?;

@@ -9,7 +9,7 @@ use super::{
 use crate::server::authority::Authority;
 
 /// Keys that need a restart.
-const FIXED: [&str; 44] = [
+const FIXED: [&str; 53] = [
     "cache.capacity",
     "cache.compression",
     "cache.idle_refresh",
@@ -32,6 +32,15 @@ const FIXED: [&str; 44] = [
     "passthrough.limit[].max_wait",
     "passthrough.limit[].max_waiting",
     "passthrough.limit[].path",
+    "replicas.ca_file",
+    "replicas.kind",
+    "replicas.max_replicas",
+    "replicas.password",
+    "replicas.password_file",
+    "replicas.prefix",
+    "replicas.url",
+    "replicas.username",
+    "replicas.when_redis_is_down",
     "server.admin_listen",
     "server.compression",
     "server.compression_min_size",

@@ -153,6 +153,7 @@ fn every_default_is_the_contracts() {
             capacity_share: dispatch::Share::new(0.5),
             slot_share: dispatch::Share::new(0.5),
         },
+        replicas: None,
         log: super::super::Log { format: LogFormat::Json, level: LevelFilter::INFO.into(), key_hash_secret: None },
     };
     assert_eq!(config, expected);
@@ -170,14 +171,20 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 70, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 79, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]
 fn the_complete_file_shows_every_key_that_is_not_built_yet_and_no_unknown_one() {
     let problems = Config::parse(&uncommented(), pairs(&[])).expect_err("keys that are not built yet are refused");
     // The mode is shown with its default, which has no use for the keys of the other one. And there are no files.
-    let shown = ["upstream.credentials.instance_", "clients.tokens_file", "server.tls.", "log.key_hash_secret_file"];
+    let shown = [
+        "upstream.credentials.instance_",
+        "clients.tokens_file",
+        "server.tls.",
+        "log.key_hash_secret_file",
+        "replicas.",
+    ];
     let is_expected = |key: &str| shown.iter().any(|shown| key.starts_with(shown));
     let not_built: Vec<_> = problems.iter().filter(|problem| !is_expected(&problem.key)).collect();
     let refused: BTreeSet<_> = not_built.iter().map(|problem| problem.key.replace("[0]", "[]")).collect();
@@ -199,8 +206,11 @@ fn the_resolved_text_shows_every_known_key() {
     shown.extend(leaves_of(&hashed.to_toml()));
     shown.extend(leaves_of(&accepted(&clients, &[]).to_toml()));
     shown.extend(leaves_of(&managed.to_toml()));
+    let others = "[replicas]\nkind = \"redis\"\nurl = \"rediss://h\"\nusername = \"me\"\nca_file = \"ca.pem\"";
+    shown.extend(leaves_of(&accepted(others, &[("GATEWAY_REPLICAS__PASSWORD", "hunter2")]).to_toml()));
     // Where a secret came from is not shown, like the secret.
-    shown.extend(["upstream.credentials.instance_secret_file", "log.key_hash_secret_file"].map(str::to_owned));
+    let files = ["upstream.credentials.instance_secret_file", "log.key_hash_secret_file", "replicas.password_file"];
+    shown.extend(files.map(str::to_owned));
     assert_eq!(shown, known(&uncommented()));
     assert!(!managed.to_toml().contains("hunter2") && !hashed.to_toml().contains("hunter2"));
     assert!(!format!("{managed:?}{hashed:?}").contains("hunter2"));

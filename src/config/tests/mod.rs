@@ -5,6 +5,7 @@ mod defaults;
 mod log;
 mod overrides;
 mod refusals;
+mod replicas;
 mod tls;
 
 use std::io::Write as _;

@@ -357,16 +357,11 @@ fn what_is_not_built_yet_is_refused_one_problem_for_each() {
         compression = "zstd"
         [store]
         path = "a"
-        [[replicas]]
-        address = "a"
-        [[replicas]]
-        address = "b"
     "#;
     let env = [("GATEWAY_STORE__KEY", "hunter2")];
     assert_eq!(
         refused(text, &env),
         [
-            "replicas: sharing one upstream slot between gateways is not built yet: leave it out",
             "store: keeping the cache over a restart is not built yet: leave it out",
             "GATEWAY_STORE__KEY: keeping the cache over a restart is not built yet: leave it out",
         ]

@@ -1,0 +1,260 @@
+//! Several gateways as processes, a real Redis between them, and the upstream in the test, so that it is seen when each
+//! request arrives.
+
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use audience_gateway::simulator::{self, Outcome, Simulator};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::sleep,
+};
+
+use crate::program::{Desk, Program, customer, get, lookup, until};
+
+/// The interval that the upstream allows.
+pub const INTERVAL: Duration = Duration::from_millis(200);
+
+/// The interval that the gateways keep. By a margin of its own it is as much longer as a machine that builds something else
+/// meanwhile is late.
+pub const KEPT: Duration = Duration::from_millis(225);
+
+/// A redis-server on a port of its own, which keeps nothing on disk.
+pub struct Redis {
+    child: Child,
+    port: u16,
+}
+
+/// libfaketime, where Debian puts it.
+pub fn faketime() -> String {
+    let of = |folder: std::fs::DirEntry| folder.path().join("faketime/libfaketime.so.1");
+    let found = std::fs::read_dir("/usr/lib").unwrap().map(|folder| of(folder.unwrap())).find(|path| path.exists());
+    found.expect("libfaketime is installed by tests/setup.sh").to_str().unwrap().to_owned()
+}
+
+impl Redis {
+    pub async fn start() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let redis = Self { child: Self::spawn(port), port };
+        redis.ready().await;
+        redis
+    }
+
+    fn spawn(port: u16) -> Child {
+        let port = port.to_string();
+        let arguments = ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no", "--dir", "/tmp"];
+        let mut command = Command::new("redis-server");
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.spawn().expect("redis-server is installed by tests/setup.sh")
+    }
+
+    async fn ready(&self) {
+        let address = ("127.0.0.1", self.port);
+        until("redis to listen", async || TcpStream::connect(address).await.ok()).await;
+    }
+
+    /// Ends it, and starts another in its place that knows nothing.
+    pub async fn restart(&mut self) {
+        self.stop();
+        self.child = Self::spawn(self.port);
+        self.ready().await;
+    }
+
+    pub fn stop(&mut self) {
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(Command::new("sh").args(["-c", "kill -s $0 $1", name, &id]).status().unwrap().success());
+    }
+
+    /// Sends it a command, as a person would.
+    pub fn command(&self, words: &[&str]) {
+        let port = self.port.to_string();
+        let mut command = Command::new("redis-cli");
+        let said = command.args(["-h", "127.0.0.1", "-p", &port]).args(words).output().unwrap();
+        assert!(said.status.success(), "{words:?}");
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// An upstream, a Redis, and gateways between them.
+pub struct Town {
+    desk: Desk,
+    pub simulator: Simulator,
+    pub redis: Redis,
+    pub gateways: Vec<Gateway>,
+    more: String,
+    upstream: SocketAddr,
+    started: usize,
+    _tasks: JoinSet<()>,
+}
+
+pub struct Gateway {
+    pub program: Program,
+    pub callers: SocketAddr,
+    pub operators: SocketAddr,
+}
+
+impl Town {
+    pub async fn new(gateways: usize, more: &str) -> Self {
+        let config = simulator::Config {
+            interval: INTERVAL,
+            latency: Duration::from_millis(20),
+            jitter: Duration::from_millis(5),
+            ..simulator::Config::default()
+        };
+        let (simulator, listener) = (Simulator::new(config), TcpListener::bind("127.0.0.1:0").await.unwrap());
+        let upstream = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(simulator.clone().serve(listener, std::future::pending()));
+        let redis = Redis::start().await;
+        let more = more.to_owned();
+        let desk = Desk::new();
+        let mut town = Self { desk, simulator, redis, gateways: Vec::new(), more, upstream, started: 0, _tasks: tasks };
+        for _ in 0..gateways {
+            let gateway = town.gateway().await;
+            town.gateways.push(gateway);
+        }
+        town
+    }
+
+    /// Starts another gateway, and waits until it has found Redis.
+    pub async fn gateway(&mut self) -> Gateway {
+        let more = format!(
+            "upstream.connect_timeout = \"500ms\"\ncache.negative_ttl = \"1h\"\n[[lookup]]\npath = \"/api/audience/detail\"\ninterval = \"225ms\"\n\
+             [replicas]\nkind = \"redis\"\nurl = \"redis://127.0.0.1:{}\"\n{}",
+            self.redis.port, self.more
+        );
+        let config = self.desk.config(self.upstream, &more);
+        self.started += 1;
+        let name = format!("gateway-{}", self.started);
+        // Their clocks are hours apart, as far as they show the time of day.
+        let skew = format!("{:+}h", (self.started as i64 % 5 - 2) * 7);
+        let environment = [("LD_PRELOAD", &*faketime()), ("FAKETIME", &*skew), ("FAKETIME_DONT_FAKE_MONOTONIC", "1")];
+        let (program, callers, operators) = crate::program::serve_as(&self.desk, &name, &config, &environment).await;
+        until("the gateway to find redis", async || {
+            get(operators, "/metrics").await.text().contains("gateway_replicas_connected 1").then_some(())
+        })
+        .await;
+        Gateway { program, callers, operators }
+    }
+
+    /// Where callers reach each gateway.
+    pub fn callers(&self) -> Vec<SocketAddr> {
+        self.gateways.iter().map(|gateway| gateway.callers).collect()
+    }
+
+    /// What the upstream must never have seen, whatever happened.
+    pub fn check_arrivals(&self) -> usize {
+        let arrivals = self.simulator.lookups();
+        let gaps: Vec<Duration> = arrivals.windows(2).map(|pair| pair[1].judged - pair[0].judged).collect();
+        let least = gaps.iter().min().copied().unwrap_or(INTERVAL);
+        assert!(
+            least >= INTERVAL,
+            "two requests arrived {least:?} apart, the {}th of {}",
+            gaps.iter().position(|gap| *gap == least).unwrap(),
+            gaps.len()
+        );
+        assert!(arrivals.iter().all(|arrival| arrival.outcome != Outcome::Throttled));
+        arrivals.len()
+    }
+
+    /// How often keys were asked of which nobody had to ask again.
+    pub fn repeats(&self) -> usize {
+        let arrivals = self.simulator.lookups();
+        let mut seen = HashSet::new();
+        arrivals
+            .iter()
+            .flat_map(|arrival| arrival.list("audienceUserIdList").to_vec())
+            .filter(|key| !seen.insert(key.clone()))
+            .count()
+    }
+}
+
+/// Callers of one gateway, one after another, each with keys that nobody has asked for.
+pub struct Load {
+    stop: Arc<AtomicBool>,
+    answered: Arc<AtomicUsize>,
+    refused: Arc<AtomicUsize>,
+    tasks: JoinSet<()>,
+}
+
+/// Numbers of customers that no test has used.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// A lookup of so many customers, and what must be answered.
+pub fn question(count: usize) -> (String, Vec<String>) {
+    let first = NEXT.fetch_add(count, Ordering::Relaxed) as u64;
+    let ids: Vec<String> = (first..first + count as u64).map(|index| customer(index).id.to_string()).collect();
+    (format!(r#"{{"audienceUserIdList":[{}]}}"#, ids.join(",")), ids)
+}
+
+impl Load {
+    /// So many callers at a time, each with so many keys, until it is stopped. What is answered is checked; where the
+    /// gateway is gone or refuses, that is counted.
+    pub fn start(gateways: &[SocketAddr], callers: usize, keys: usize) -> Self {
+        let mut load =
+            Self { stop: Arc::default(), answered: Arc::default(), refused: Arc::default(), tasks: JoinSet::new() };
+        for &gateway in gateways {
+            for _ in 0..callers {
+                let (stop, answered, refused) =
+                    (Arc::clone(&load.stop), Arc::clone(&load.answered), Arc::clone(&load.refused));
+                load.tasks.spawn(async move {
+                    while !stop.load(Ordering::Relaxed) {
+                        let (body, ids) = question(keys);
+                        let mut asking = JoinSet::new();
+                        asking.spawn(async move { lookup(gateway, &body).await });
+                        let Some(Ok(reply)) = asking.join_next().await else {
+                            return; // It was killed.
+                        };
+                        if reply.status == 200 {
+                            let text = reply.text();
+                            assert!(ids.iter().all(|id| text.contains(&**id)), "a customer is missing");
+                            answered.fetch_add(1, Ordering::Relaxed);
+                        } else {
+                            assert!([429, 502, 503, 504].contains(&reply.status.as_u16()), "{}", reply.status);
+                            refused.fetch_add(1, Ordering::Relaxed);
+                            sleep(Duration::from_millis(50)).await;
+                        }
+                    }
+                });
+            }
+        }
+        load
+    }
+
+    /// Lets everybody who still waits have an answer. How many were answered, and how many were not.
+    pub async fn finish(mut self) -> (usize, usize) {
+        self.stop.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.unwrap();
+        }
+        (self.answered.load(Ordering::Relaxed), self.refused.load(Ordering::Relaxed))
+    }
+}
+
+impl Gateway {
+    /// One figure of its metrics.
+    pub async fn figure(&self, name: &str) -> f64 {
+        let metrics = get(self.operators, "/metrics").await;
+        let line = metrics.text().lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+        line.unwrap_or_else(|| panic!("no {name}"))
+    }
+}
