@@ -190,8 +190,10 @@ async fn run(
 ) -> Result<(), Failure> {
     let network = Network::new(&config.upstream).map_err(Failure::Usage)?;
     let (listen, admin_listen) = (config.server.listen, config.server.admin_listen);
+    let store = Gateway::open_store(&config).map_err(Failure::Run)?;
     let spans = Spans::start(&config).map_err(Failure::Usage)?;
-    let gateway = Gateway::recorded(config, Arc::new(network), spans.recorder()).map_err(Failure::Usage)?;
+    let parts = (spans.recorder(), store);
+    let gateway = Gateway::with(config, Arc::new(network), parts).map_err(Failure::Usage)?;
     let (callers, operators) = (bind(listen).await?, bind(admin_listen).await?);
     let (listen, admin_listen) = (local(&callers)?, local(&operators)?);
     info!(%listen, %admin_listen, version = env!("CARGO_PKG_VERSION"), "serving");

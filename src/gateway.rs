@@ -27,7 +27,6 @@ use tracing::info;
 use self::{assembly::Common, journal::Journal, reload::Live};
 use crate::{
     admin::{Admin, History, Phase, Readiness},
-    cache::Cache,
     clients::Clients,
     clock,
     config::Config,
@@ -44,6 +43,7 @@ use crate::{
     request::{Limits, budget::Budget},
     route::{Route, Router},
     server::{Demand, Listener, Received, Server},
+    store,
     trace::Recorder,
     upstream::{self, connect::Dial},
     warmup::Warmup,
@@ -87,14 +87,26 @@ impl Gateway {
     /// # Errors
     /// A sentence when a configured path has no safe form.
     pub fn new(config: Config, dial: Arc<dyn Dial>) -> Result<Self, String> {
-        Self::recorded(config, dial, Recorder::default())
+        Self::with(config, dial, (Recorder::default(), None))
     }
 
-    /// The same, and has its spans recorded.
+    /// Opens the store that is configured, if one is.
+    ///
+    /// # Errors
+    /// A sentence when it cannot be used, or is by another process.
+    pub fn open_store(config: &Config) -> Result<Option<store::Opened>, String> {
+        assembly::open_store(config)
+    }
+
+    /// The same as [`new`](Self::new), has its spans recorded, and keeps what is cached in a store.
     ///
     /// # Errors
     /// As [`new`](Self::new).
-    pub fn recorded(config: Config, dial: Arc<dyn Dial>, recorder: Recorder) -> Result<Self, String> {
+    pub fn with(
+        config: Config,
+        dial: Arc<dyn Dial>,
+        (recorder, store): (Recorder, Option<store::Opened>),
+    ) -> Result<Self, String> {
         let metrics = Arc::new(Metrics::new());
         let client = upstream::client::Client::new(config.upstream.clone(), dial);
         let configured = config.lookups.iter().map(|lookup| &lookup.shape.path);
@@ -108,7 +120,7 @@ impl Gateway {
         let (sharing, link) = assembly::sharing(&config, &metrics)?.unzip();
         let common = Common {
             sharing: sharing.clone(),
-            cache: Arc::new(Cache::new(&config.cache, metrics.cache())),
+            cache: assembly::cache(&config, store, &metrics),
             key_log: KeyLog::new(config.log.key_hash_secret.as_ref()),
             compression: Arc::new(Compression::new(&config.server.compression, budget.clone())),
             metrics,
@@ -124,8 +136,7 @@ impl Gateway {
             live_paths.push(live);
         }
         let warming = config.warmup.enabled;
-        let warmup =
-            warming.then(|| assembly::warmup(&config, &common.client, &admin_paths, &common.metrics)).flatten();
+        let warmup = warming.then(|| assembly::warmup(&config, &common, &admin_paths)).flatten();
         let server =
             Server::new(config.server.limits.clone()).with_tls(config.server.tls.as_ref().map(|tls| tls.tls.clone()));
         let clients = config.clients.as_ref();
@@ -210,6 +221,7 @@ impl Gateway {
         if let Some(((replicas, link), shared)) = replicas.zip(config.replicas) {
             tasks.spawn(async move { replicas.run(link, &shared.prefix).await });
         }
+        let kept = Arc::clone(&cache);
         // Records are packed with what it has learned from them; over at once where none are.
         tasks.spawn(Arc::clone(&cache).keep_learning());
         // What the status page shows of the last two minutes is there when somebody comes to look.
@@ -241,6 +253,10 @@ impl Gateway {
         draining.passthrough.drain(drain_at);
         drop(stop);
         let in_time = tokio::time::timeout(grace, serving).await.is_ok();
+        if let Some(store) = kept.store() {
+            // What came last is there after the restart.
+            store.flush().await;
+        }
         info!(in_time, "stopped");
     }
 }

@@ -38,6 +38,8 @@ pub mod route;
 pub mod server;
 pub mod simulator;
 
+pub mod store;
+
 pub mod cache;
 pub mod upstream;
 

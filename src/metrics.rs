@@ -21,9 +21,9 @@ pub use self::replicas::ReplicasMetrics;
 pub use self::{
     handles::{
         AdminMetrics, CacheMetrics, ClientCounter, ClientMetrics, DispatchMetrics, InvalidationMetrics, LookupMetrics,
-        RouteMetrics, StatusCounters, WarmupMetrics,
+        RouteMetrics, StatusCounters, StoreMetrics, WarmupMetrics,
     },
-    labels::{EventOutcome, KEY_RESULTS, KeyResult, Outcome, Refresh, WriteOutcome},
+    labels::{EventOutcome, KEY_RESULTS, KeyResult, Outcome, Refresh, StoreRead, StoreSave, WriteOutcome},
 };
 
 /// The statuses that have a series of their own; any other is counted as `other`, so that an odd upstream cannot make
@@ -44,6 +44,9 @@ const LATENCY_BUCKETS: [f64; 14] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// Keys in one upstream request, from a lone key to the largest batch that anybody configures.
 const BATCH_BUCKETS: [f64; 10] = [1.0, 2.0, 5.0, 10.0, 20.0, 40.0, 60.0, 80.0, 100.0, 500.0];
+
+/// Seconds of one reading from the store, up to the longest that is waited for.
+const STORE_BUCKETS: [f64; 7] = [0.0001, 0.0005, 0.001, 0.005, 0.025, 0.1, 0.25];
 
 /// What one queue looks like at the moment of a scrape.
 #[derive(Clone, Copy, Default, Debug)]
@@ -98,6 +101,10 @@ pub struct Metrics {
     upstream_up: IntGaugeVec,
     evicted_age: GaugeVec,
     token_expiry: GaugeVec,
+    store_reads: IntCounterVec,
+    store_read_seconds: HistogramVec,
+    store_saves: IntCounterVec,
+    store_bytes: IntGaugeVec,
 }
 
 impl Default for Metrics {
@@ -186,6 +193,10 @@ impl Metrics {
                 "When the gateway's own token ends; 0 where there is none.",
                 &[],
             ),
+            store_reads: make.counters("store_reads_total", "Keys read from the store, and what came.", &["result"]),
+            store_read_seconds: make.store_reads("store_read_seconds", "Time of one reading from the store."),
+            store_saves: make.counters("store_saves_total", "Upstream answers to be stored.", &["result"]),
+            store_bytes: make.gauges("store_bytes", "Bytes of the store on the disk.", &[]),
             scrape: Mutex::default(),
             registry,
         }
@@ -264,6 +275,18 @@ impl Metrics {
             already_cached: self.warmup_keys.with_label_values(&["already_cached"]),
             pages: self.warmup_pages.with_label_values(&["success"]),
             failed_pages: self.warmup_pages.with_label_values(&["failed"]),
+        }
+    }
+
+    /// The store's handles; without a store it has no series.
+    #[must_use]
+    pub fn store(&self) -> StoreMetrics {
+        StoreMetrics {
+            reads: StoreRead::ALL.map(|read| self.store_reads.with_label_values(&[read.as_str()])),
+            saves: StoreSave::ALL.map(|save| self.store_saves.with_label_values(&[save.as_str()])),
+            dropped: self.store_saves.with_label_values(&["dropped"]),
+            bytes: self.store_bytes.with_label_values::<&str>(&[]),
+            read_seconds: self.store_read_seconds.with_label_values::<&str>(&[]),
         }
     }
 
@@ -368,6 +391,11 @@ impl Maker<'_> {
     fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
         let opts = HistogramOpts::from(Self::opts(name, help)).buckets(buckets.to_vec());
         self.register(Histogram::with_opts(opts))
+    }
+
+    fn store_reads(&self, name: &str, help: &str) -> HistogramVec {
+        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(STORE_BUCKETS.to_vec());
+        self.register(HistogramVec::new(opts, &[]))
     }
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {

@@ -42,7 +42,7 @@ impl Admin {
     {
         match self.read_event(headers, body).await {
             Ok(named) => {
-                self.counters.event(self.apply(named, clock::now()));
+                self.counters.event(self.apply(named, clock::now()).await);
                 Ok(success(&Value::Null))
             }
             Err(refusal) => {
@@ -74,12 +74,13 @@ impl Admin {
         Ok(named)
     }
 
-    fn apply(&self, named: Named, now: Instant) -> EventOutcome {
+    async fn apply(&self, named: Named, now: Instant) -> EventOutcome {
         if named.iter().all(Vec::is_empty) {
             return EventOutcome::Unknown;
         }
         let mut outcome = EventOutcome::NotCached;
-        for (path, forgotten) in self.paths.iter().zip(self.forget(named, Cause::Event, now)) {
+        let forgotten = self.forget(named, Cause::Event, now).await;
+        for (path, forgotten) in self.paths.iter().zip(forgotten) {
             if path.dispatch.renew(now, forgotten.meant, forgotten.held) {
                 outcome = EventOutcome::Refreshed;
             }

@@ -20,7 +20,7 @@ pub(super) type Named = Vec<Vec<Id>>;
 
 impl Admin {
     /// Forgets the customers who are named. Returns what was forgotten of each path.
-    pub(super) fn forget(&self, mut named: Named, cause: Cause, now: Instant) -> Vec<Forgotten> {
+    pub(super) async fn forget(&self, mut named: Named, cause: Cause, now: Instant) -> Vec<Forgotten> {
         let mut known: Vec<HashSet<Id>> = vec![HashSet::new(); self.paths.len()];
         let mut all: Vec<Forgotten> = self.paths.iter().map(|_| Forgotten::default()).collect();
         while !named.iter().all(Vec::is_empty) {
@@ -31,8 +31,12 @@ impl Admin {
                     continue;
                 }
                 let lookup = (path.position, &*path.shape);
-                let forgotten = self.cache.forget(lookup, Whose::Everybodys, &named[position], now);
-                for id in forgotten.meant.iter().map(|key| &key.id).filter(|id| path.shape.list(id.kind).unique) {
+                let (mut forgotten, store) =
+                    self.cache.forget_for_good(lookup, Whose::Everybodys, &named[position], now);
+                let erased = store.over().await.unwrap_or_default();
+                self.cache.add_erased(&mut forgotten, &erased);
+                let meant = forgotten.meant.iter().map(|key| &key.id).chain(&erased.ids);
+                for id in meant.filter(|id| path.shape.list(id.kind).unique) {
                     self.follow(path, id, &mut next);
                 }
                 add(&mut all[position], forgotten);

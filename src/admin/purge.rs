@@ -50,26 +50,27 @@ impl Admin {
         let now = clock::now();
         let all = purge == Purge::All;
         let Erased { keys, records } = match purge {
-            Purge::All => self.erase_all(now),
-            Purge::Keys(named) => self.erase(named, now),
+            Purge::All => self.erase_all(now).await,
+            Purge::Keys(named) => self.erase(named, now).await,
         };
         self.counters.purged_keys.inc_by(keys as u64);
         info!(all, keys, records, "purged");
         Ok(success(&json!({ "keys": keys, "records": records })))
     }
 
-    fn erase_all(&self, now: Instant) -> Erased {
-        let forgotten = self.cache.forget_all(now);
+    async fn erase_all(&self, now: Instant) -> Erased {
+        let forgotten = self.cache.forget_all_for_good(now).await;
         for path in &self.paths {
             path.dispatch.erase(|_key| true);
         }
         Erased { keys: forgotten.keys, records: forgotten.records }
     }
 
-    fn erase(&self, named: Named, now: Instant) -> Erased {
+    async fn erase(&self, named: Named, now: Instant) -> Erased {
         let mut erased = Erased::default();
         let mut gone: Vec<HashSet<Id>> = named.iter().map(|ids| ids.iter().cloned().collect()).collect();
-        for ((path, gone), forgotten) in self.paths.iter().zip(&mut gone).zip(self.forget(named, Cause::Purge, now)) {
+        let forgotten = self.forget(named, Cause::Purge, now).await;
+        for ((path, gone), forgotten) in self.paths.iter().zip(&mut gone).zip(forgotten) {
             erased.keys += forgotten.keys;
             erased.records += forgotten.records;
             self.cache.forget_noted(&forgotten.meant);

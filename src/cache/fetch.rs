@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Cache, entry::Answer, versions::Answered};
+use super::{Cache, entry::Answer};
 use crate::{
     clock::Instant,
     key::{Id, Key, Scope},
@@ -91,7 +91,7 @@ impl Fetch {
         let Said { envelope, records, answers } = said;
         let records = packed.as_deref().unwrap_or(records);
         records.iter().for_each(|record| record.marks().came_aged(self.age));
-        cache.learn_envelope(self.scope.lookup, envelope);
+        cache.learn_envelope(self.scope.lookup, envelope.clone());
         let kept = answers.iter().filter(|of| of.keep);
         let wanted: HashSet<usize> = kept.flat_map(|of| of.records.iter().copied()).collect();
         let version = |(position, record): (usize, &Record)| match wanted.contains(&position) {
@@ -103,23 +103,23 @@ impl Fetch {
             .into_iter()
             .map(|Of { id, records: positions, keep }| {
                 let key = Key { scope: Arc::clone(&self.scope), id };
-                let versions = positions.iter().map(|&position| &versions[position]);
-                let taken = match cache.settle((&key, keep), shape, versions, self.started) {
-                    Answered::Held(answer) => Taken::Held(answer),
-                    Answered::Outdated => {
-                        let said: Vec<_> = positions.iter().map(|&position| records[position].clone()).collect();
-                        Taken::Outdated(Answer::new(said, self.started, 0))
-                    }
-                };
+                let own = positions.iter().map(|&position| &versions[position]);
+                let settled = cache.settle((&key, keep), shape, own, self.started);
+                let said = || positions.iter().map(|&position| records[position].clone()).collect::<Vec<_>>();
+                let taken = settled.taken(|| Answer::new(said(), self.started, 0));
                 if let Taken::Held(answer) | Taken::Outdated(answer) = &taken
                     && answer.records().is_empty()
                     && answer.fetched_at() == self.started
                 {
                     answer.marks().came_aged(self.age);
                 }
-                (key.id, taken)
+                (key.id, keep, taken)
             })
             .collect();
+        // Before anything of it is let go: what is evicted can be recalled.
+        let brought = records.iter().zip(&versions).enumerate().filter(|(position, _)| wanted.contains(position));
+        cache.save(self, envelope, brought.map(|(_, brought)| brought).collect(), &stored);
+        let stored: Vec<_> = stored.into_iter().map(|(id, _, taken)| (id, taken)).collect();
         cache.settle_residents();
         cache.drop_homeless(&self.scope, &stored);
         stored

@@ -31,6 +31,10 @@ pub struct Forgotten {
     pub held: Vec<Key>,
     /// Every key meant, held or not.
     pub meant: Vec<Key>,
+    /// The keys that were answered, where a store may have had more.
+    pub answered: Vec<Key>,
+    /// The keys that name the customers, where a store may have had more.
+    pub customers: Vec<Key>,
 }
 
 impl Cache {
@@ -114,6 +118,7 @@ impl Forgetting<'_> {
             }
         }
         if let Some(identity) = record.identity() {
+            self.forgotten.customers.extend(self.cache.store.is_some().then(|| record.key(identity)));
             if self.is_good(record.fetched_at()) {
                 self.forgotten.held.push(record.key(identity));
             }
@@ -127,6 +132,7 @@ impl Forgetting<'_> {
             return; // It has just been evicted.
         }
         self.forgotten.keys += 1;
+        self.forgotten.answered.extend(self.cache.store.is_some().then(|| key.clone()));
         let identified = answer.is_identified();
         if !identified {
             self.cache.release(answer);

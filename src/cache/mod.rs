@@ -8,7 +8,7 @@
 //!
 //! What an upstream request brings is taken in through the [`Fetch`] that was opened when it started ([`versions`] says
 //! what becomes of it); [`packing`] makes records smaller; [`forget`] erases; [`bars`] keeps what was erased from coming
-//! back; [`ahead`] knows what is worth to be asked again before it expires.
+//! back; [`ahead`] knows what is worth to be asked again before it expires. What is [`stored`] is there when the memory has let it go.
 //!
 //! Invariants:
 //! 1. A customer's bytes are stored and weighed once, however many keys reach them.
@@ -30,6 +30,7 @@ mod index;
 mod packing;
 mod resident;
 mod scopes;
+mod stored;
 mod terms;
 mod versions;
 
@@ -54,12 +55,14 @@ pub use self::{
     forget::Forgotten,
     packing::Compression,
     scopes::Whose,
+    stored::Forgetting,
 };
 use crate::{
     clock::Instant,
     key::{Id, Key, Scope},
     metrics::CacheMetrics,
     shape::Shape,
+    store::Store,
 };
 
 /// The documented spelling of a success, until the upstream has been heard.
@@ -94,6 +97,8 @@ pub struct Cache {
     ahead: Ahead,
     packing: Option<Packing>,
     metrics: CacheMetrics,
+    /// What keeps answers beyond the memory.
+    store: Option<Store>,
     /// Writers take turns, so that versions of a customer are compared and replaced in one step.
     writing: Mutex<()>,
 }
@@ -120,6 +125,7 @@ impl Cache {
             packing: Packing::new(config.compression, &metrics),
             metrics,
             scopes: Scopes::new(),
+            store: None,
             writing: Mutex::new(()),
         }
     }

@@ -109,7 +109,7 @@ impl Cache {
     }
 
     /// The version of an identified customer that is held now.
-    fn held(&self, identity: &Key) -> Option<Record> {
+    pub(super) fn held(&self, identity: &Key) -> Option<Record> {
         let answer = self.index.get(identity)?;
         answer.records().iter().find(|record| record.identity() == Some(identity.id.borrowed())).cloned()
     }

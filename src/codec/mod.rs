@@ -242,7 +242,6 @@ impl Codec {
     }
 
     /// One that knows this dictionary already.
-    #[cfg(test)]
     pub(crate) fn knowing(dictionary: Arc<Dictionary>) -> Self {
         let codec = Self::new();
         let known = Knowledge::new(Arc::new(Encoder::new(dictionary)), 0.5);

@@ -14,12 +14,12 @@ mod invalidate;
 mod limits;
 mod log;
 mod lookups;
-mod not_built;
 mod problems;
 mod reader;
 mod replicas;
 mod resolved;
 mod sections;
+mod store;
 mod tls;
 mod url;
 mod value;
@@ -57,6 +57,8 @@ pub struct Config {
     pub warmup: crate::warmup::Config,
     /// With which other gateways it shares the upstream; without it, with none.
     pub replicas: Option<crate::replicas::Config>,
+    /// What survives a restart, if anything does.
+    pub store: Option<crate::store::Config>,
     /// What is logged.
     pub log: Log,
 }

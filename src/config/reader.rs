@@ -3,7 +3,7 @@
 //! Invariants:
 //! - A variable wins over the file, and the file over the default.
 //! - A bad value is a problem and reading goes on with the default, so that one run finds every problem.
-//! - Whatever nobody took is a problem: an unknown key, or one that is not built yet. A section cannot be left without
+//! - Whatever nobody took is a problem: an unknown key. A section cannot be left without
 //!   this check, because it is only lent for the length of a closure.
 
 use std::collections::BTreeSet;
@@ -11,7 +11,6 @@ use std::collections::BTreeSet;
 use super::{
     environment::{Variables, generic, variable_name},
     file::Written,
-    not_built,
     problems::{Problems, nearest},
     value::{Given, Read},
 };
@@ -50,7 +49,7 @@ impl Reader {
     fn unused_variables(&mut self) {
         for (path, name) in self.variables.unused() {
             let (key, indices) = generic(path);
-            let sentence = not_built::refusal(&key).unwrap_or_else(|| self.unknown_variable(&key, &indices));
+            let sentence = self.unknown_variable(&key, &indices);
             self.problems.add(name, sentence);
         }
     }
@@ -219,8 +218,7 @@ impl Section<'_> {
     fn leftovers(&mut self) {
         for (key, _) in std::mem::take(&mut self.table) {
             let at = self.at(&quoted(&key));
-            let generic = without_indices(&at);
-            let sentence = not_built::refusal(&generic).unwrap_or_else(|| self.unknown(&key));
+            let sentence = self.unknown(&key);
             self.reader.problems.add(at, sentence);
         }
     }

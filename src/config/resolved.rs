@@ -153,6 +153,7 @@ impl Config {
             text.key("max_replicas", i64::from(shared.max_replicas));
             text.key("when_redis_is_down", shared.when_redis_is_down.as_str());
         }
+        self.write_store(text);
         text.header("[log]");
         text.key("format", self.log.format.as_str());
         text.key("level", self.log.level.to_string());
@@ -185,6 +186,21 @@ fn collect(value: toml::Value, path: String, found: &mut BTreeMap<String, toml::
             }
         }
         value => drop(found.insert(path, value)),
+    }
+}
+
+impl Config {
+    fn write_store(&self, text: &mut Text) {
+        text.header("[store]");
+        text.key("kind", if self.store.is_some() { "disk" } else { "none" });
+        if let Some(store) = &self.store {
+            text.key("path", store.path.display().to_string());
+            text.key("capacity", format_size(store.capacity));
+            text.key("max_age", format_duration(store.max_age));
+            if let Some(file) = &store.key_file {
+                text.key("key_file", file.path.display().to_string());
+            }
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use http::Uri;
 use super::{
     Config, Lookup, Server, clients, credentials, invalidate, limits, log, lookups,
     reader::Section,
-    replicas, tls, url,
+    replicas, store, tls, url,
     value::{Given, Read, address, choice, count, duration, flag, share, size, string},
     warmup,
 };
@@ -76,6 +76,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
     let passthrough = root.section("passthrough", |section| passthrough(section, &lookups, &upstream));
     let server = Server { allow_anonymous, ..server };
     let warmup = root.section("warmup", |section| warmup::warmup(section, &mut lookups, cache.capacity));
+    let store = root.section("store", |section| store::store(section, &cache.policy));
     let replicas = root.section("replicas", replicas::replicas);
     if upstream.kind == Kind::Gateway && replicas.is_some() {
         root.problem("replicas.kind", "must be \"none\" in front of another gateway, which keeps the pace");
@@ -87,6 +88,7 @@ pub(super) fn config(root: &mut Section<'_>) -> Config {
         passthrough,
         warmup,
         replicas,
+        store,
         log: root.section("log", log::log),
         lookups,
         upstream,

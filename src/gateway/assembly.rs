@@ -18,6 +18,7 @@ use crate::{
     replicas::{Redis, Replicas},
     request::{Limits, budget::Budget},
     shape::Shape,
+    store::{Opened, Store},
     trace::Recorder,
     upstream::{client::Client, credentials::Mode},
     warmup::{self, Warmup},
@@ -133,16 +134,44 @@ impl Common {
     }
 }
 
+/// The cache, and the store behind it if there is one.
+pub(super) fn cache(config: &Config, store: Option<Opened>, metrics: &Metrics) -> Arc<Cache> {
+    let cache = Cache::new(&config.cache, metrics.cache());
+    Arc::new(match store {
+        None => cache,
+        Some(opened) => {
+            let shapes = config.lookups.iter().map(|lookup| Arc::new(lookup.shape.clone()));
+            cache.with_store(Store::start(opened, shapes.collect(), metrics.store()))
+        }
+    })
+}
+
+/// Opens the store that is configured. What it holds are answers to this upstream's lookup paths, as these credentials see
+/// them, and to no others.
+pub(super) fn open_store(config: &Config) -> Result<Option<Opened>, String> {
+    let Some(store) = &config.store else { return Ok(None) };
+    let mut owner = config.upstream.base_url.to_string();
+    match &config.upstream.credentials {
+        Mode::Forward(headers) => headers.iter().for_each(|name| owner.push_str(&format!("\nforward {name}"))),
+        Mode::Managed(application) => owner.push_str(&format!("\nmanaged {:?}", application.id)),
+    }
+    for lookup in &config.lookups {
+        owner.push_str(&format!("\n{:?}", lookup.shape));
+    }
+    Opened::new(store, &owner).map(Some)
+}
+
 /// The warm-up of the first lookup path whose list the ids may belong to.
-pub(super) fn warmup(config: &Config, client: &Client, paths: &[admin::Path], metrics: &Metrics) -> Option<Warmup> {
+pub(super) fn warmup(config: &Config, common: &Common, paths: &[admin::Path]) -> Option<Warmup> {
     let (path, kind) = paths.iter().find_map(|path| Some((path, warmup::kind(&path.shape)?)))?;
     Some(Warmup {
         config: config.warmup.clone(),
-        client: client.clone(),
+        client: common.client.clone(),
+        cache: Arc::clone(&common.cache),
         dispatch: Arc::clone(&path.dispatch),
         shape: Arc::clone(&path.shape),
         kind,
         served: path.dispatch.served(),
-        metrics: metrics.warmup(),
+        metrics: common.metrics.warmup(),
     })
 }

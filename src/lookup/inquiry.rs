@@ -2,7 +2,7 @@
 //!
 //! Invariants: the cache is read once for each key, all of them at one `now`; nothing is noted for a log that nobody reads.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use http::StatusCode;
 use smallvec::SmallVec;
@@ -13,7 +13,7 @@ use super::{
     tally::Tally,
 };
 use crate::{
-    cache::Answer,
+    cache::{Answer, Found},
     clock::{self, Instant},
     dispatch::Client,
     key::{Id, Key, Kind, Scope},
@@ -40,13 +40,25 @@ pub(super) struct Asked {
 }
 
 impl Inquiry {
-    /// Reads the cache once for each key, and asks for what is stale to be refreshed.
-    pub(super) fn look(&mut self, lookup: &Lookup) {
+    /// Has what the memory does not hold read from the store.
+    pub(super) async fn recall(&mut self, lookup: &Lookup, found: &mut [Option<Answer>]) {
+        let missing = self.ids.iter().zip(&*found).filter(|(_, found)| found.is_none());
+        let missing: Vec<Id> = missing.map(|(id, _)| id.clone()).collect();
+        let recalled = lookup.cache.recall(&self.scope, &lookup.shape, missing).await;
+        // It took a while, by which everything is older.
+        self.now = clock::now();
+        let mut recalled: HashMap<Id, Answer> = recalled.into_iter().collect();
+        for (id, found) in self.ids.iter().zip(found).filter(|(_, found)| found.is_none()) {
+            *found = recalled.remove(id);
+        }
+    }
+
+    /// Judges what was found for each key, and asks for what is stale to be refreshed.
+    pub(super) fn look(&mut self, lookup: &Lookup, found: Found) {
         let Self { scope, ids, asked, tally, directives, now, .. } = self;
         let lines = lookup.key_log.of(&lookup.shape);
         let policy = lookup.cache.policy();
         let mut stale = Vec::new();
-        let found = lookup.cache.get_all(scope, ids);
         asked.extend(ids.iter().zip(found).map(|(id, found)| {
             let found = found.map(|answer| {
                 let how = directives.cache.judge(&answer, &policy, *now);

@@ -1,6 +1,6 @@
 //! One lookup from a caller's request to its answer.
 //!
-//! decode to an ordered list of keys ([`request`](crate::request)) → one `now`, one cache read per key, judged by what
+//! decode to an ordered list of keys ([`request`](crate::request)) → one `now`, one cache read per key, and of the store for those that the memory does not have, judged by what
 //! the caller asked for ([`directives`]) → the misses go to the dispatcher as one ticket → answers and misses are put
 //! together in the order asked ([`encode`]) → a large answer is compressed for a caller that accepts it ([`compression`]).
 //!
@@ -215,7 +215,12 @@ impl Lookup {
             ids,
             client,
         };
-        inquiry.look(self);
+        let mut found = self.cache.get_all(&inquiry.scope, &inquiry.ids);
+        if self.cache.store().is_some() && !inquiry.directives.cache.no_cache && found.iter().any(Option::is_none) {
+            // What is on the disk needs no slot.
+            Box::pin(inquiry.recall(self, &mut found)).await;
+        }
+        inquiry.look(self, found);
         if let Some(account) = account {
             *account = Some(inquiry.tally.account());
         }

@@ -7,9 +7,11 @@ use std::{
 };
 
 use http::StatusCode;
-use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec};
+use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge};
 
-use super::{CLIENTS, EventOutcome, KEY_RESULTS, KeyResult, Outcome, Refresh, STATUSES, WriteOutcome};
+use super::{
+    CLIENTS, EventOutcome, KEY_RESULTS, KeyResult, Outcome, Refresh, STATUSES, StoreRead, StoreSave, WriteOutcome,
+};
 
 /// Counts the answers of one route by status.
 #[derive(Clone)]
@@ -115,6 +117,31 @@ pub struct CacheMetrics {
     pub bytes_after_packing: IntCounter,
     /// Dictionaries trained.
     pub dictionaries: IntCounter,
+}
+
+/// The store's handles.
+#[derive(Clone)]
+pub struct StoreMetrics {
+    pub(super) reads: [IntCounter; StoreRead::ALL.len()],
+    pub(super) saves: [IntCounter; StoreSave::ALL.len()],
+    /// Upstream answers that were let go before they were stored.
+    pub dropped: IntCounter,
+    /// Bytes on the disk.
+    pub bytes: IntGauge,
+    /// Seconds of one reading.
+    pub read_seconds: Histogram,
+}
+
+impl StoreMetrics {
+    /// Counts keys that were read.
+    pub fn read(&self, read: StoreRead, keys: usize) {
+        self.reads[read as usize].inc_by(keys as u64);
+    }
+
+    /// Counts upstream answers.
+    pub fn save(&self, save: StoreSave, answers: usize) {
+        self.saves[save as usize].inc_by(answers as u64);
+    }
 }
 
 /// The handles of what passed-through writes make old.

@@ -160,3 +160,55 @@ impl EventOutcome {
         }
     }
 }
+
+/// What came of a key that was read from the store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StoreRead {
+    /// Its answer.
+    Found,
+    /// Nothing that may be believed.
+    Absent,
+    /// It took too long.
+    Late,
+    /// The store cannot be read, or not now.
+    Failed,
+}
+
+impl StoreRead {
+    /// Every result.
+    pub const ALL: [Self; 4] = [Self::Found, Self::Absent, Self::Late, Self::Failed];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Found => "found",
+            Self::Absent => "absent",
+            Self::Late => "late",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// What became of an upstream answer that was to be stored. That it was let go before is counted beside these.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum StoreSave {
+    /// It is on the disk.
+    Saved,
+    /// It could not be written.
+    Failed,
+}
+
+impl StoreSave {
+    /// Every outcome.
+    pub const ALL: [Self; 2] = [Self::Saved, Self::Failed];
+
+    /// The label's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Saved => "saved",
+            Self::Failed => "failed",
+        }
+    }
+}

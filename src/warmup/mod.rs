@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::{
+    cache::Cache,
     clock::{self, Instant},
     dispatch::{Fleet, Handle, Share, Warming},
     key::{Id, Key, Kind, Scope, Value},
@@ -69,6 +70,8 @@ pub struct Warmup {
     pub config: Config,
     /// The upstream.
     pub client: Client,
+    /// What is cached already; what its store has needs no slot.
+    pub cache: Arc<Cache>,
     /// The path's dispatchers.
     pub dispatch: Arc<Fleet>,
     /// The path's lists.
@@ -161,6 +164,8 @@ impl Warmup {
                 Some(ids) => {
                     self.metrics.pages.inc();
                     info!(lookup = %self.shape.path, keys = ids.len(), "a page of the id list");
+                    let asked = |id: &i64| Id { kind: self.kind, value: Value::Int(*id) };
+                    let _held = self.cache.recall(&tour.scope, &self.shape, ids.iter().map(asked).collect()).await;
                     let key =
                         |id| Key { scope: Arc::clone(&tour.scope), id: Id { kind: self.kind, value: Value::Int(id) } };
                     handle.warm(&tour.scope, ids.into_iter().map(key));

@@ -170,7 +170,7 @@ async fn what_the_upstream_answers_is_not_printed() {
         printed(Finished { waker: (), outcomes }),
         printed((Taken::Held(answer()), Taken::Outdated(answer()))),
         printed(Of { id: ids().remove(0), records: vec![], keep: true }),
-        printed(Forgotten { keys: 2, records: 1, held: keys(), meant: keys() }),
+        printed(Forgotten { keys: 2, records: 1, held: keys(), meant: keys(), answered: keys(), customers: keys() }),
         printed(encode::encode(Bytes::from_static(b"{\"data\":["), [answer()].iter(), None)),
     ];
     for row in rows {

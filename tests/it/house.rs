@@ -16,12 +16,14 @@ const STRANGERS: [&str; 5] = ["admin", "lookup", "passthrough", "probe", "warmup
 const BINARY: [&str; 6] = ["main.rs", "commands.rs", "hash.rs", "health.rs", "logging.rs", "otlp.rs"];
 
 /// Where each library is used, and nowhere else.
-const HOMES: [(&str, &[&str]); 11] = [
+const HOMES: [(&str, &[&str]); 13] = [
     ("moka", &["cache/"]),
     ("redis", &["link/"]),
     ("governor", &["dispatch/pacer", "clients.rs"]),
-    ("sha2", &["admin/page.rs", "clients", "codec/dictionary.rs", "key_hash.rs", "replicas/name.rs"]),
-    ("hmac", &["key_hash.rs"]),
+    ("sha2", &["admin/page.rs", "clients", "codec/dictionary.rs", "key_hash.rs", "replicas/name.rs", "store/seal.rs"]),
+    ("hmac", &["key_hash.rs", "store/seal.rs"]),
+    ("redb", &["store/generation.rs"]),
+    ("chacha20poly1305", &["store/seal.rs"]),
     ("subtle", &["clients"]),
     ("zstd", &["codec/"]),
     ("tower_http", &["lookup/compression.rs"]),

@@ -80,6 +80,8 @@ mod logs;
 mod replicas;
 // The configuration, read again while the program runs.
 mod reload;
+// What survives a restart, and a kill.
+mod store;
 // The program over TLS and HTTP/2.
 mod tls;
 // Slow clients and large bodies, over real sockets: who keeps it waiting is gone, and memory stays.

@@ -6,7 +6,7 @@ use http::{HeaderName, Uri};
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    super::{LogFormat, Lookup, file::Written, not_built::NOT_BUILT, reader::Reader, sections, value::format_duration},
+    super::{LogFormat, Lookup, file::Written, reader::Reader, sections, value::format_duration},
     tls::tls,
     *,
 };
@@ -62,6 +62,28 @@ fn leaves_of(text: &str) -> BTreeSet<String> {
 
 fn batch_add(path: &str) -> passthrough::Invalidate {
     passthrough::Invalidate { path: path.to_owned(), items: "data".to_owned() }
+}
+
+/// A store on a disk, with a key file.
+fn stored() -> String {
+    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests/store.key");
+    format!("[store]\nkind = \"disk\"\npath = \"/a b\"\ncapacity = \"1GiB\"\nkey_file = {key:?}\n")
+}
+
+#[test]
+fn a_store_keeps_answers_as_long_as_they_may_be_given_unless_told_otherwise() {
+    let store = accepted("[store]\nkind = \"disk\"\npath = \"a\"", &[]).store.expect("a store");
+    assert_eq!((store.capacity, store.max_age), (10 << 30, Duration::from_secs(24 * 3600 + 600)));
+    assert!(store.key_file.is_none());
+    let problems = Config::parse(
+        "upstream.base_url = \"http://a\"\n[store]\nkind = \"disk\"\ncapacity = \"1MiB\"\nkey_file = \"Cargo.toml\"",
+        pairs(&[]),
+    );
+    let problems = problems.expect_err("three problems").to_string();
+    for key in ["store.path", "store.capacity", "store.key_file"] {
+        assert!(problems.contains(key), "{problems}");
+    }
+    assert_eq!(accepted(&stored().replace("disk", "none"), &[]).store, None);
 }
 
 #[test]
@@ -154,6 +176,7 @@ fn every_default_is_the_contracts() {
             slot_share: dispatch::Share::new(0.5),
         },
         replicas: None,
+        store: None,
         log: super::super::Log { format: LogFormat::Json, level: LevelFilter::INFO.into(), key_hash_secret: None },
     };
     assert_eq!(config, expected);
@@ -171,12 +194,12 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 79, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 84, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]
-fn the_complete_file_shows_every_key_that_is_not_built_yet_and_no_unknown_one() {
-    let problems = Config::parse(&uncommented(), pairs(&[])).expect_err("keys that are not built yet are refused");
+fn the_complete_file_shows_no_unknown_key() {
+    let problems = Config::parse(&uncommented(), pairs(&[])).expect_err("there are no files");
     // The mode is shown with its default, which has no use for the keys of the other one. And there are no files.
     let shown = [
         "upstream.credentials.instance_",
@@ -184,12 +207,10 @@ fn the_complete_file_shows_every_key_that_is_not_built_yet_and_no_unknown_one() 
         "server.tls.",
         "log.key_hash_secret_file",
         "replicas.",
+        "store.key_file",
     ];
     let is_expected = |key: &str| shown.iter().any(|shown| key.starts_with(shown));
-    let not_built: Vec<_> = problems.iter().filter(|problem| !is_expected(&problem.key)).collect();
-    let refused: BTreeSet<_> = not_built.iter().map(|problem| problem.key.replace("[0]", "[]")).collect();
-    assert_eq!(refused, NOT_BUILT.iter().map(|(key, _)| (*key).to_owned()).collect());
-    assert!(not_built.iter().all(|problem| problem.sentence.ends_with("is not built yet: leave it out")), "{problems}");
+    assert!(problems.iter().all(|problem| is_expected(&problem.key)), "{problems}");
 }
 
 #[test]
@@ -208,6 +229,7 @@ fn the_resolved_text_shows_every_known_key() {
     shown.extend(leaves_of(&managed.to_toml()));
     let others = "[replicas]\nkind = \"redis\"\nurl = \"rediss://h\"\nusername = \"me\"\nca_file = \"ca.pem\"";
     shown.extend(leaves_of(&accepted(others, &[("GATEWAY_REPLICAS__PASSWORD", "hunter2")]).to_toml()));
+    shown.extend(leaves_of(&accepted(&stored(), &[]).to_toml()));
     // Where a secret came from is not shown, like the secret.
     let files = ["upstream.credentials.instance_secret_file", "log.key_hash_secret_file", "replicas.password_file"];
     shown.extend(files.map(str::to_owned));
@@ -265,7 +287,13 @@ fn the_resolved_text_reads_back_to_the_same_configuration() {
         key = [{ list = "odd \"list\"", type = "int64", record = ["a", "b[].c"], unique = true }]
     "#;
     let env = [("GATEWAY_UPSTREAM__CA_FILE", "a\\b \"c\".pem"), ("GATEWAY_UPSTREAM__BASE_URL", "http://[::1]:81")];
-    for config in [accepted("", &[]), accepted(everything_else, &env), accepted(&clients, &[]), accepted(&tls, &[])] {
+    for config in [
+        accepted("", &[]),
+        accepted(everything_else, &env),
+        accepted(&clients, &[]),
+        accepted(&tls, &[]),
+        accepted(&stored(), &[]),
+    ] {
         let text = config.to_toml();
         assert_eq!(Config::parse(&text, pairs(&[])).as_ref(), Ok(&config), "{text}");
     }

@@ -32,7 +32,7 @@ fn every_problem_is_reported_at_once() {
         [cache]
         capacity = "512 florins"
         tll = "1m"
-        [store]
+        [replicas]
         path = "x"
     "#;
     let problems = Config::parse(text, pairs(&[("GATEWAY_LOG__LEVEL", "loud")])).expect_err("it is full of problems");
@@ -51,7 +51,7 @@ fn every_problem_is_reported_at_once() {
             "cache.capacity",
             "cache.tll",
             "GATEWAY_LOG__LEVEL",
-            "store",
+            "replicas",
         ]
     );
     let text = problems.to_string();
@@ -348,24 +348,6 @@ fn every_bad_line_of_a_file_of_tokens_is_a_problem_that_quotes_nothing() {
     drop(file);
     let missing = refused(&text, &[]);
     assert_eq!(missing, ["clients.tokens_file: cannot be read: entity not found"]);
-}
-
-#[test]
-fn what_is_not_built_yet_is_refused_one_problem_for_each() {
-    let text = r#"
-        [cache]
-        compression = "zstd"
-        [store]
-        path = "a"
-    "#;
-    let env = [("GATEWAY_STORE__KEY", "hunter2")];
-    assert_eq!(
-        refused(text, &env),
-        [
-            "store: keeping the cache over a restart is not built yet: leave it out",
-            "GATEWAY_STORE__KEY: keeping the cache over a restart is not built yet: leave it out",
-        ]
-    );
 }
 
 #[test]

@@ -1,0 +1,45 @@
+//! `[store]`: what survives a restart.
+
+use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use super::{
+    credentials::secret_file,
+    reader::Section,
+    value::{Read, choice, duration, size, string},
+};
+use crate::{
+    cache::entry::Policy,
+    store::{Config, KeyFile, StoreKey},
+};
+
+/// Less is not worth a disk; more than 16 TiB is a slip of the finger.
+const CAPACITY: RangeInclusive<u64> = 16 << 20..=16 << 40;
+const DEFAULT_CAPACITY: u64 = 10 << 30;
+/// From a second to as long as an answer may be good at most.
+const AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(2 * 365 * 24 * 60 * 60);
+
+/// Reads the section; no store unless one is asked for.
+pub(super) fn store(section: &mut Section<'_>, policy: &Policy) -> Option<Config> {
+    let is_wanted = section.take("kind", false, choice(&[("none", false), ("disk", true)]));
+    let path = section.optional("path", string(|path| Ok(PathBuf::from(path))));
+    let capacity = section.take("capacity", DEFAULT_CAPACITY, size(CAPACITY));
+    let max_age = section.take("max_age", longest(policy), duration(AGE));
+    let key_file = section.optional("key_file", string(key_file));
+    if is_wanted && path.is_none() && section.is_sound("path") {
+        section.problem("path", r#"is required by kind = "disk""#);
+    }
+    is_wanted.then(|| Config { path: path.unwrap_or_default(), capacity, max_age, key_file })
+}
+
+/// The longest that any answer may be given.
+fn longest(policy: &Policy) -> Duration {
+    let stale = policy.stale_while_revalidate.max(policy.stale_if_error);
+    (policy.ttl.max(policy.negative_ttl) + stale).clamp(*AGE.start(), *AGE.end())
+}
+
+fn key_file(path: &str) -> Read<KeyFile> {
+    let secret = secret_file(path)?;
+    let key = StoreKey::parse(secret.reveal());
+    let key = key.ok_or("must hold 32 bytes in hex or base64, such as what `openssl rand -hex 32` prints")?;
+    Ok(KeyFile { path: PathBuf::from(path), key })
+}

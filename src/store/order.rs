@@ -1,0 +1,223 @@
+//! In which order things happen to the store: what is to be written, and what must not be believed meanwhile.
+//!
+//! - **Saves** wait here until the store's thread writes them. There is room for [`MOST_SAVES`]; when it is gone the oldest is let
+//!   go, and of its keys it is only written that nothing is known of them.
+//! - **Loads** are not believed of a key that something was saved of which was not written when they began: they may have read what
+//!   was there before. So saves are remembered until they are written and every load is over that began before.
+//! - **Erasures** outdate every load that is under way when they begin, and none begins before they are over.
+
+use std::{
+    collections::{BTreeMap, HashSet, VecDeque},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+
+use super::{
+    Erasing, Saving,
+    erase::{Erased, Order},
+};
+use crate::{key::Id, record::Record};
+
+/// Saves that wait, at most: those of half a minute of a path whose interval is half a second.
+const MOST_SAVES: usize = 64;
+
+/// What the store's thread is to do.
+pub(super) enum Job {
+    /// Write what an upstream request brought.
+    Save(Saving, u64),
+    /// Erase, and say what.
+    Erase(Order, Erasing, oneshot::Sender<Erased>),
+    /// Erase everything, and say how many keys and customers that were.
+    EraseAll(Erasing, oneshot::Sender<(u64, u64)>),
+    /// Say when everything before is done.
+    Flush(oneshot::Sender<()>),
+}
+
+/// What a save is about, until nobody can have read what was there before.
+struct Recent {
+    number: u64,
+    is_written: bool,
+    keys: HashSet<u64>,
+}
+
+#[derive(Default)]
+struct State {
+    jobs: VecDeque<Job>,
+    saves: usize,
+    recent: VecDeque<Recent>,
+    /// The number of the next save.
+    next: u64,
+    /// How many loads are under way that do not know of the saves from a number on.
+    loads: BTreeMap<u64, usize>,
+    erasures: usize,
+    /// How many erasures have begun.
+    erased: u64,
+    is_damaged: bool,
+    is_closed: bool,
+}
+
+/// The order of things; see the module's words.
+#[derive(Default)]
+pub(super) struct Sequence {
+    state: Mutex<State>,
+    bell: Condvar,
+}
+
+/// What a load must know when it is over.
+#[derive(Clone, Copy)]
+pub(super) struct Since {
+    from: u64,
+    erased: u64,
+}
+
+impl Sequence {
+    /// Takes something to be saved. Whether something else had to be let go.
+    pub(super) fn save(&self, saving: Saving) -> bool {
+        let keys = saving.digests();
+        let mut state = self.lock();
+        let number = state.next;
+        state.next += 1;
+        state.recent.push_back(Recent { number, is_written: false, keys });
+        let is_over = state.saves >= MOST_SAVES;
+        if is_over {
+            let full = state.jobs.iter_mut().find_map(|job| match job {
+                Job::Save(saving, _) if !saving.is_empty() => Some(saving),
+                _ => None,
+            });
+            full.into_iter().for_each(Saving::let_go);
+        } else {
+            state.saves += 1;
+        }
+        state.jobs.push_back(Job::Save(saving, number));
+        self.bell.notify_one();
+        is_over
+    }
+
+    pub(super) fn add(&self, job: Job) {
+        self.lock().jobs.push_back(job);
+        self.bell.notify_one();
+    }
+
+    /// Everything that is to be done; nothing after a while, so that what is old can be removed. None when it is over.
+    pub(super) fn next(&self, patience: Duration) -> Option<Vec<Job>> {
+        let state = self.lock();
+        let waits = |state: &mut State| state.jobs.is_empty() && !state.is_closed && !state.is_damaged;
+        let waited = self.bell.wait_timeout_while(state, patience, waits);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.jobs.is_empty() && state.is_closed {
+            return None;
+        }
+        state.saves = 0;
+        Some(state.jobs.drain(..).collect())
+    }
+
+    /// Saves up to this number are written, or will never be.
+    pub(super) fn written(&self, number: u64) {
+        let mut state = self.lock();
+        let of_number = state.recent.iter_mut().find(|recent| recent.number == number);
+        of_number.into_iter().for_each(|recent| recent.is_written = true);
+        state.let_go();
+    }
+
+    /// A load begins; none may while something is erased.
+    pub(super) fn begin_load(&self) -> Option<Since> {
+        let mut state = self.lock();
+        if state.erasures > 0 || state.is_damaged {
+            return None;
+        }
+        let unwritten = state.recent.iter().find(|recent| !recent.is_written).map(|recent| recent.number);
+        let from = unwritten.unwrap_or(state.next);
+        *state.loads.entry(from).or_default() += 1;
+        Some(Since { from, erased: state.erased })
+    }
+
+    /// Which of these answers can be believed of a load that began then.
+    pub(super) fn believe(&self, since: Since, mut is_about: impl FnMut(&HashSet<u64>)) -> bool {
+        let state = self.lock();
+        if state.erased != since.erased || state.erasures > 0 {
+            return false;
+        }
+        state.recent.iter().filter(|recent| recent.number >= since.from).for_each(|recent| is_about(&recent.keys));
+        true
+    }
+
+    /// A load is over.
+    pub(super) fn end_load(&self, since: Since) {
+        let mut state = self.lock();
+        if let Some(count) = state.loads.get_mut(&since.from) {
+            *count -= 1;
+            if *count == 0 {
+                state.loads.remove(&since.from);
+            }
+        }
+        state.let_go();
+    }
+
+    /// An erasure begins.
+    pub(super) fn begin_erasure(&self) {
+        let mut state = self.lock();
+        state.erasures += 1;
+        state.erased += 1;
+    }
+
+    /// An erasure is over.
+    pub(super) fn end_erasure(&self) {
+        self.lock().erasures -= 1;
+    }
+
+    /// Something is damaged; nothing is loaded until that is taken notice of.
+    pub(super) fn damaged(&self) {
+        self.lock().is_damaged = true;
+        self.bell.notify_one();
+    }
+
+    /// Whether something was damaged, which is forgotten by that.
+    pub(super) fn take_damaged(&self) -> bool {
+        std::mem::take(&mut self.lock().is_damaged)
+    }
+
+    pub(super) fn close(&self) {
+        self.lock().is_closed = true;
+        self.bell.notify_all();
+    }
+
+    /// For one step, which no panic interrupts.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Forgets saves that are written and older than every load.
+    fn let_go(&mut self) {
+        let oldest = self.loads.first_key_value().map_or(u64::MAX, |(from, _)| *from);
+        while self.recent.front().is_some_and(|recent| recent.is_written && recent.number < oldest) {
+            self.recent.pop_front();
+        }
+    }
+}
+
+impl Saving {
+    /// Everything that it is about, by a hash that may be another key's as well.
+    fn digests(&self) -> HashSet<u64> {
+        let of_record = |record: &Record| record.ids().map(|id| id.digest(&self.scope)).collect::<Vec<_>>();
+        let answered = self.answers.iter().map(|(id, ..)| id);
+        let ids = answered.chain(&self.gone).map(|id| id.borrowed().digest(&self.scope));
+        ids.chain(self.records.iter().flat_map(of_record)).collect()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.answers.is_empty() && self.records.is_empty()
+    }
+
+    /// There is no room for it: what it is about is not known any more.
+    fn let_go(&mut self) {
+        let records = std::mem::take(&mut self.records);
+        let answers = std::mem::take(&mut self.answers);
+        let ids = records.iter().flat_map(|record| record.ids().map(crate::key::IdRef::to_owned));
+        let gone: HashSet<Id> = ids.chain(answers.into_iter().map(|(id, ..)| id)).chain(self.gone.drain(..)).collect();
+        self.gone = gone.into_iter().collect();
+    }
+}
