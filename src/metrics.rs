@@ -101,10 +101,6 @@ pub struct Metrics {
     upstream_up: IntGaugeVec,
     evicted_age: GaugeVec,
     token_expiry: GaugeVec,
-    store_reads: IntCounterVec,
-    store_read_seconds: HistogramVec,
-    store_saves: IntCounterVec,
-    store_bytes: IntGaugeVec,
 }
 
 impl Default for Metrics {
@@ -193,10 +189,6 @@ impl Metrics {
                 "When the gateway's own token ends; 0 where there is none.",
                 &[],
             ),
-            store_reads: make.counters("store_reads_total", "Keys read from the store, and what came.", &["result"]),
-            store_read_seconds: make.store_reads("store_read_seconds", "Time of one reading from the store."),
-            store_saves: make.counters("store_saves_total", "Upstream answers to be stored.", &["result"]),
-            store_bytes: make.gauges("store_bytes", "Bytes of the store on the disk.", &[]),
             scrape: Mutex::default(),
             registry,
         }
@@ -278,15 +270,18 @@ impl Metrics {
         }
     }
 
-    /// The store's handles; without a store it has no series.
+    /// The store's handles, made once: without a store there are no such series.
     #[must_use]
     pub fn store(&self) -> StoreMetrics {
+        let make = Maker(&self.registry);
+        let reads = make.counters("store_reads_total", "Keys read from the store, and what came.", &["result"]);
+        let saves = make.counters("store_saves_total", "Upstream answers to be stored.", &["result"]);
         StoreMetrics {
-            reads: StoreRead::ALL.map(|read| self.store_reads.with_label_values(&[read.as_str()])),
-            saves: StoreSave::ALL.map(|save| self.store_saves.with_label_values(&[save.as_str()])),
-            dropped: self.store_saves.with_label_values(&["dropped"]),
-            bytes: self.store_bytes.with_label_values::<&str>(&[]),
-            read_seconds: self.store_read_seconds.with_label_values::<&str>(&[]),
+            reads: StoreRead::ALL.map(|read| reads.with_label_values(&[read.as_str()])),
+            saves: StoreSave::ALL.map(|save| saves.with_label_values(&[save.as_str()])),
+            dropped: saves.with_label_values(&["dropped"]),
+            bytes: make.gauge("store_bytes", "Bytes of the store on the disk."),
+            read_seconds: make.histogram("store_read_seconds", "Time of one reading.", &STORE_BUCKETS),
         }
     }
 
@@ -391,11 +386,6 @@ impl Maker<'_> {
     fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
         let opts = HistogramOpts::from(Self::opts(name, help)).buckets(buckets.to_vec());
         self.register(Histogram::with_opts(opts))
-    }
-
-    fn store_reads(&self, name: &str, help: &str) -> HistogramVec {
-        let opts = HistogramOpts::from(Self::opts(name, help)).buckets(STORE_BUCKETS.to_vec());
-        self.register(HistogramVec::new(opts, &[]))
     }
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {

@@ -81,6 +81,11 @@ impl Fetch {
         fetch
     }
 
+    /// How old what it brings is already.
+    pub(super) fn age(&self) -> Duration {
+        self.age
+    }
+
     /// Takes in what the upstream said, and returns the answer of each asked key.
     #[must_use]
     pub fn store(&self, shape: &Shape, said: Said<'_>) -> Vec<(Id, Taken)> {

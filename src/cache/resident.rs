@@ -73,6 +73,7 @@ pub(super) struct Residents {
     /// The turn; see the module's words on use.
     turn: AtomicU32,
     bytes: AtomicU64,
+    #[cfg(test)]
     capacity: u64,
     /// A page is full at this many bytes.
     page: u64,
@@ -155,6 +156,7 @@ impl Residents {
             state: Mutex::new(state),
             turn: AtomicU32::new(1),
             bytes: AtomicU64::new(0),
+            #[cfg(test)]
             capacity,
             page,
         }

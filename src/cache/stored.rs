@@ -143,20 +143,24 @@ impl Cache {
             answers: Vec::new(),
             gone: Vec::new(),
         };
+        // What another gateway had kept already is older than its request, and is there to be had again.
+        let is_new = fetch.age().is_zero();
         for (record, version) in brought {
             match version {
-                Version::Held(best) if best.is(record) => saving.records.push(best.clone()),
-                Version::Held(_) => {}
-                Version::Outdated => saving.gone.extend(record.identity().map(crate::key::IdRef::to_owned)),
+                Version::Held(best) if best.is(record) && is_new => saving.records.push(best.clone()),
+                Version::Held(best) if !best.is(record) => {}
+                Version::Held(_) | Version::Outdated => {
+                    saving.gone.extend(record.identity().map(crate::key::IdRef::to_owned))
+                }
             }
         }
         for (id, keep, taken) in stored {
             match taken {
-                Taken::Held(answer) if *keep && answer.fetched_at() == fetch.started() => {
+                Taken::Held(answer) if *keep && is_new && answer.fetched_at() == fetch.started() => {
                     saving.answers.push((id.clone(), answer.fetched_at(), answer.records().to_vec()));
                 }
-                Taken::Held(_) => {}
-                Taken::Outdated(_) => saving.gone.push(id.clone()),
+                Taken::Held(_) if is_new || !keep => {}
+                Taken::Held(_) | Taken::Outdated(_) => saving.gone.push(id.clone()),
             }
         }
         store.save(saving);

@@ -184,7 +184,7 @@ impl Disk {
         let now = self.now();
         let about = [(KEY, self.key_mark().to_vec()), (OWNER, self.owner.to_vec()), (SEEN, now.0.to_le_bytes().into())];
         let about = about.map(|(name, value)| Change { table: Table::About, name: name.into(), value: Some(value) });
-        generation.commit(about.into())?;
+        generation.commit(&about)?;
         let file = Arc::new(File { seen: AtomicU64::new(now.0), since: now, written: AtomicU64::new(0), generation });
         self.set_files(std::iter::once(Arc::clone(&file)).chain(files.iter().cloned()).collect());
         Ok(file)
@@ -205,7 +205,7 @@ impl Disk {
         let bytes: usize =
             changes.iter().map(|change| change.name.len() + change.value.as_ref().map_or(0, Vec::len)).sum();
         changes.push(Change { table: Table::About, name: SEEN.into(), value: Some(now.0.to_le_bytes().into()) });
-        file.generation.commit(changes)?;
+        file.generation.commit(&changes)?;
         file.seen.store(now.0, Relaxed);
         file.written.fetch_add(bytes as u64, Relaxed);
         Ok(())

@@ -33,10 +33,21 @@ pub(super) enum Failed {
     System(io::ErrorKind),
 }
 
+impl Failed {
+    /// What the system refuses has nothing to do with what is in the file; everything else has.
+    fn of(kind: io::ErrorKind) -> Self {
+        use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        match kind {
+            PermissionDenied | QuotaExceeded | ReadOnlyFilesystem | StorageFull => Self::System(kind),
+            _ => Self::Damaged,
+        }
+    }
+}
+
 impl From<StorageError> for Failed {
     fn from(error: StorageError) -> Self {
         match error {
-            StorageError::Io(error) if error.kind() != io::ErrorKind::InvalidData => Self::System(error.kind()),
+            StorageError::Io(error) => Self::of(error.kind()),
             _ => Self::Damaged,
         }
     }
@@ -51,6 +62,9 @@ impl From<DatabaseError> for Failed {
         }
     }
 }
+
+/// A name and what stands under it.
+type Row = (Vec<u8>, Vec<u8>);
 
 /// A row that is to be written, or to be removed where there is no value.
 pub(super) struct Change {
@@ -81,11 +95,11 @@ impl Generation {
     }
 
     /// Makes these changes, all of them or none, so that neither a crash nor a loss of power undoes them.
-    pub(super) fn commit(&self, changes: Vec<Change>) -> Result<(), Failed> {
+    pub(super) fn commit(&self, changes: &[Change]) -> Result<(), Failed> {
         guarded(|| self.write(changes))
     }
 
-    fn write(&self, changes: Vec<Change>) -> Result<(), Failed> {
+    fn write(&self, changes: &[Change]) -> Result<(), Failed> {
         let mut transaction = self.database.begin_write().map_err(damaged)?;
         // Otherwise the whole file is read after a crash before anything else can be.
         transaction.set_quick_repair(true);
@@ -122,7 +136,7 @@ impl View {
     }
 
     /// Every name that begins so, with its row.
-    pub(super) fn alike(&self, table: Table, beginning: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Failed> {
+    pub(super) fn alike(&self, table: Table, beginning: &[u8]) -> Result<Vec<Row>, Failed> {
         guarded(|| {
             let mut found = Vec::new();
             for row in self.tables[table as usize].range::<&[u8]>(beginning..)?.take(MOST_ALIKE) {
@@ -148,7 +162,7 @@ fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static 
 
 fn damaged<E: Into<redb::Error>>(error: E) -> Failed {
     match error.into() {
-        redb::Error::Io(error) if error.kind() != io::ErrorKind::InvalidData => Failed::System(error.kind()),
+        redb::Error::Io(error) => Failed::of(error.kind()),
         _ => Failed::Damaged,
     }
 }

@@ -56,6 +56,7 @@ struct State {
     erased: u64,
     is_damaged: bool,
     is_closed: bool,
+    is_over: bool,
 }
 
 /// The order of things; see the module's words.
@@ -77,6 +78,9 @@ impl Sequence {
     pub(super) fn save(&self, saving: Saving) -> bool {
         let keys = saving.digests();
         let mut state = self.lock();
+        if state.is_over {
+            return true;
+        }
         let number = state.next;
         state.next += 1;
         state.recent.push_back(Recent { number, is_written: false, keys });
@@ -95,9 +99,25 @@ impl Sequence {
         is_over
     }
 
+    /// Takes anything else; whoever waits for it is told at once if nobody works any more.
     pub(super) fn add(&self, job: Job) {
-        self.lock().jobs.push_back(job);
+        let mut state = self.lock();
+        if !state.is_over {
+            state.jobs.push_back(job);
+        }
+        drop(state);
         self.bell.notify_one();
+    }
+
+    /// Nobody works any more: nothing is loaded or saved from now on.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        state.is_over = true;
+        state.is_damaged = true;
+        let left = std::mem::take(&mut state.jobs);
+        // Each tells whoever waits for it, and may end an erasure.
+        drop(state);
+        drop(left);
     }
 
     /// Everything that is to be done; nothing after a while, so that what is old can be removed. None when it is over.

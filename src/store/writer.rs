@@ -1,6 +1,10 @@
 //! The store's own thread: it writes, erases, and removes what is old.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
+};
 
 use tracing::warn;
 
@@ -10,8 +14,17 @@ use crate::{codec::Codec, metrics::StoreSave};
 /// How often it is looked for what is too old, at least.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// Works until the store is closed and everything is done.
+/// Works until the store is closed and everything is done. If that fails in a way that nobody thought of, there is no
+/// store any more: what it held could not be erased.
 pub(super) fn run(shared: &Shared) {
+    if catch_unwind(AssertUnwindSafe(|| work(shared))).is_err() {
+        warn!("the store has failed: what it held is removed, and nothing is stored any more");
+        shared.disk.remove(|_| true);
+    }
+    shared.sequence.end();
+}
+
+fn work(shared: &Shared) {
     let mut codec = shared.disk.last_dictionary().map_or_else(Codec::new, Codec::knowing);
     while let Some(jobs) = shared.sequence.next(LOOK) {
         if shared.sequence.take_damaged() {
@@ -23,12 +36,12 @@ pub(super) fn run(shared: &Shared) {
                 Job::Save(saving, number) => saves.push((saving, number)),
                 // What was saved before is written before, so that it is erased as well.
                 other => {
-                    write(shared, &codec, std::mem::take(&mut saves));
+                    write(shared, &codec, &std::mem::take(&mut saves));
                     obey(shared, &mut codec, other);
                 }
             }
         }
-        write(shared, &codec, saves);
+        write(shared, &codec, &saves);
         shared.disk.trim();
         shared.metrics.bytes.set(i64::try_from(shared.disk.bytes()).unwrap_or(i64::MAX));
         codec.learn();
@@ -36,11 +49,11 @@ pub(super) fn run(shared: &Shared) {
 }
 
 /// Writes what some upstream requests brought, in one transaction.
-fn write(shared: &Shared, codec: &Codec, saves: Vec<(Saving, u64)>) {
+fn write(shared: &Shared, codec: &Codec, saves: &[(Saving, u64)]) {
     if saves.is_empty() {
         return;
     }
-    let written = transaction(shared, codec, &saves);
+    let written = transaction(shared, codec, saves);
     let outcome = if written.is_ok() { StoreSave::Saved } else { StoreSave::Failed };
     shared.metrics.save(outcome, saves.len());
     if let Err(error) = written {

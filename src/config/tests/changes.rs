@@ -9,7 +9,12 @@ use super::{
 use crate::server::authority::Authority;
 
 /// Keys that need a restart.
-const FIXED: [&str; 53] = [
+const FIXED: [&str; 58] = [
+    "store.capacity",
+    "store.key_file",
+    "store.kind",
+    "store.max_age",
+    "store.path",
     "cache.capacity",
     "cache.compression",
     "cache.idle_refresh",
