@@ -1,13 +1,9 @@
 //! What survives a restart: the whole program, killed at any moment.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::Path,
-    time::{Duration, Instant},
-};
+use std::{fs, net::SocketAddr, path::Path, time::Duration};
 
 use http::Method;
+use tokio::time::Instant;
 
 use crate::{
     harness::Reply,
