@@ -150,7 +150,7 @@ impl Cache {
                 Version::Held(best) if best.is(record) && is_new => saving.records.push(best.clone()),
                 Version::Held(best) if !best.is(record) => {}
                 Version::Held(_) | Version::Outdated => {
-                    saving.gone.extend(record.identity().map(crate::key::IdRef::to_owned))
+                    saving.gone.extend(record.identity().map(crate::key::IdRef::to_owned));
                 }
             }
         }

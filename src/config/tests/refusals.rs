@@ -32,8 +32,8 @@ fn every_problem_is_reported_at_once() {
         [cache]
         capacity = "512 florins"
         tll = "1m"
-        [replicas]
-        path = "x"
+        [store]
+        kind = "paper"
     "#;
     let problems = Config::parse(text, pairs(&[("GATEWAY_LOG__LEVEL", "loud")])).expect_err("it is full of problems");
     let keys: Vec<_> = problems.iter().map(|problem| &*problem.key).collect();
@@ -50,8 +50,8 @@ fn every_problem_is_reported_at_once() {
             "lookup[1].path",
             "cache.capacity",
             "cache.tll",
+            "store.kind",
             "GATEWAY_LOG__LEVEL",
-            "replicas",
         ]
     );
     let text = problems.to_string();
