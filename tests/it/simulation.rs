@@ -27,7 +27,7 @@ use http::StatusCode;
 use tokio::{task::JoinSet, time::Instant};
 
 /// Schedules in one run of the tests.
-const RUNS: u64 = 10_000;
+const RUNS: u64 = 3_000;
 
 /// Callers in one schedule.
 const CALLERS: usize = 12;
