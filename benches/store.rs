@@ -1,7 +1,8 @@
-//! What the store costs: a disk with many customers, after a `kill -9`.
+//! What the store costs: a disk, or a Redis, with many customers, after a `kill -9`.
 //!
 //! ```sh
 //! make store
+//! make store ARGS="--redis"
 //! cargo bench --bench store -- --customers 1000000
 //! ```
 //! A process of its own saves customers, each under an id, a third id and a phone, as many at a time as an upstream request
@@ -9,7 +10,7 @@
 //!
 //! | row | means |
 //! |---|---|
-//! | fill | customers saved in a second, one request after another, and bytes on the disk for each |
+//! | fill | customers saved in a second, one request after another, and bytes on the disk, or of Redis' memory, for each |
 //! | open | from nothing until the first key can be read |
 //! | 1 key, 50 keys | reading so many keys, drawn at random, that the process has not read before; and reading them again |
 //! | a request behind | from when a request's hundred answers are handed over until they survive any crash |
@@ -20,10 +21,13 @@
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on ends")]
 
 use std::{
+    convert::Infallible,
     fs,
-    io::{self, BufRead as _, BufReader, Write as _},
-    path::{Path, PathBuf},
-    process::{Command, Stdio},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    str::FromStr,
     sync::Arc,
     time::Duration,
 };
@@ -31,14 +35,16 @@ use std::{
 use audience_gateway::{
     clock::{self, Instant},
     key::{Id, Kind, Scope, Value},
+    link,
     metrics::Metrics,
     record::{Parts, Record},
     shape::Shape,
-    store::{Config, Opened, Saving, Store},
+    store::{Config, InRedis, OnDisk, Opened, Saving, Store},
 };
 use bytes::Bytes;
 use clap::Parser;
 use hdrhistogram::Histogram;
+use tokio::task::JoinSet;
 
 /// Customers that one upstream request brings.
 const BATCH: usize = 100;
@@ -51,16 +57,34 @@ const OWNER: &str = "bench";
 /// Requests that are handed over before they are waited for: fewer than may wait.
 const AHEAD: usize = 32;
 
+/// Where the store is.
+#[derive(Clone, Debug)]
+enum Place {
+    Disk(PathBuf),
+    Redis(u16),
+}
+
+impl FromStr for Place {
+    type Err = Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Infallible> {
+        Ok(text.parse().map_or_else(|_no_port| Self::Disk(text.into()), Self::Redis))
+    }
+}
+
 /// Fills a store, kills whoever did, and reads it.
 #[derive(Clone, Parser, Debug)]
 #[command(name = "store")]
 struct Options {
-    /// Customers on the disk.
+    /// Customers in the store.
     #[arg(long, default_value_t = 100_000)]
     customers: usize,
-    /// Fills a directory and waits to be killed.
+    /// In a redis-server of its own, on this machine.
+    #[arg(long)]
+    redis: bool,
+    /// Fills a directory, or the Redis at a port, and waits to be killed.
     #[arg(long, hide = true)]
-    fill: Option<PathBuf>,
+    fill: Option<Place>,
     /// What `cargo bench` says, and `cargo test` does not.
     #[arg(long, hide = true)]
     bench: bool,
@@ -72,21 +96,26 @@ struct Options {
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
     let options = Options::parse();
-    if let Some(folder) = &options.fill {
-        return fill(folder, options.customers).await;
+    if let Some(place) = &options.fill {
+        return fill(place, options.customers).await;
     }
     let customers = if options.bench && !options.test { options.customers } else { 2_000 };
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("store");
-    let took = fill_and_kill(&path, customers);
-    let on_disk = bytes_below(&path);
+    let redis = options.redis.then(Redis::start);
+    let place = match &redis {
+        Some(redis) => Place::Redis(redis.port),
+        None => Place::Disk(folder.path().join("store")),
+    };
+    let empty = place.bytes();
+    let took = fill_and_kill(&place, customers);
+    let kept = place.bytes() - empty;
     let rate = customers as f64 / took.as_secs_f64();
     say(&format!("| {customers} customers | p50 | p99 |\n|---|---:|---:|"));
-    say(&format!("| fill | {rate:.0}/s | {} B each |", on_disk / customers as u64));
+    say(&format!("| fill | {rate:.0}/s | {} B each |", kept / customers as u64));
 
     let before = resident();
     let began = clock::now();
-    let store = start(&path);
+    let (store, _connection) = start(&place);
     let mut chance = fastrand::Rng::with_seed(1);
     assert_eq!(load(&store, &[chance.usize(..customers)]).await, 1);
     row("open", &[clock::now().saturating_duration_since(began)]);
@@ -131,20 +160,94 @@ fn row(name: &str, took: &[Duration]) {
     say(&format!("| {name} | {:.0} µs | {:.0} µs |", micros(0.5), micros(0.99)));
 }
 
-fn start(path: &Path) -> Store {
-    let max_age = Duration::from_secs(86_400);
-    let config = Config { path: path.to_owned(), capacity: 1 << 40, max_age, key_file: None };
+/// A store, and what keeps its connection if it needs one.
+fn start(place: &Place) -> (Store, JoinSet<()>) {
+    let (max_age, key_file) = (Duration::from_secs(86_400), None);
+    let config = match place {
+        Place::Disk(path) => Config::Disk(OnDisk { path: path.clone(), capacity: 1 << 40, max_age, key_file }),
+        Place::Redis(port) => {
+            let (host, tls, ca_file) = ("127.0.0.1".into(), false, None);
+            let link = link::Config { host, port: *port, tls, database: 0, username: None, password: None, ca_file };
+            Config::Redis(InRedis { link, prefix: "bench".into(), max_age, key_file })
+        }
+    };
     let opened = Opened::new(&config, OWNER).unwrap();
-    Store::start(opened, vec![Arc::new(Shape::audience_detail())], Metrics::new().store())
+    let metrics = Metrics::new().store(matches!(place, Place::Redis(_)));
+    let store = Store::start(opened, vec![Arc::new(Shape::audience_detail())], metrics);
+    let mut tasks = JoinSet::new();
+    if let Some(connection) = store.connection() {
+        tasks.spawn(connection);
+    }
+    (store, tasks)
 }
 
-/// Has another process fill the directory, and kills it; how long it took.
-fn fill_and_kill(path: &Path, customers: usize) -> Duration {
+/// A redis-server on a port of its own, which keeps nothing on disk.
+struct Redis {
+    child: Child,
+    port: u16,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let text = port.to_string();
+        let child = Command::new("redis-server")
+            .args(["--bind", "127.0.0.1", "--port", &text, "--save", "", "--appendonly", "no"])
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is a package of Debian's");
+        let began = clock::now();
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            assert!(clock::now() < began + Duration::from_secs(10), "redis-server does not listen");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Self { child, port }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Place {
+    /// As `fill` reads it.
+    fn name(&self) -> String {
+        match self {
+            Self::Disk(path) => path.display().to_string(),
+            Self::Redis(port) => port.to_string(),
+        }
+    }
+
+    /// Bytes that it takes.
+    fn bytes(&self) -> u64 {
+        match self {
+            Self::Disk(path) if !path.exists() => 0,
+            Self::Disk(path) => {
+                let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
+                entries.map(|entry| entry.metadata().unwrap().len()).sum()
+            }
+            Self::Redis(port) => {
+                let mut asking = TcpStream::connect(("127.0.0.1", *port)).unwrap();
+                asking.write_all(b"INFO memory\r\nQUIT\r\n").unwrap();
+                let mut said = String::new();
+                asking.read_to_string(&mut said).unwrap();
+                let line = said.lines().find_map(|line| line.strip_prefix("used_memory:")).unwrap();
+                line.trim().parse().unwrap()
+            }
+        }
+    }
+}
+
+/// Has another process fill the store, and kills it; how long it took.
+fn fill_and_kill(place: &Place, customers: usize) -> Duration {
     let program = std::env::current_exe().unwrap();
     let began = clock::now();
     let mut filling = Command::new(program)
         .args(["--customers", &customers.to_string(), "--fill"])
-        .arg(path)
+        .arg(place.name())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -157,8 +260,10 @@ fn fill_and_kill(path: &Path, customers: usize) -> Duration {
     took
 }
 
-async fn fill(path: &Path, customers: usize) {
-    let store = start(path);
+async fn fill(place: &Place, customers: usize) {
+    let (store, _connection) = start(place);
+    // The first load waits for the connection.
+    let _nothing = load(&store, &[0]).await;
     for (number, first) in (0..customers).step_by(BATCH).enumerate() {
         store.save(saving(first..(first + BATCH).min(customers)));
         if number % AHEAD == AHEAD - 1 {
@@ -213,11 +318,6 @@ fn record(scope: &Arc<Scope>, customer: usize, fetched_at: Instant) -> Record {
     json.push_str(r#""last"]}"#);
     let (scope, ids) = (Arc::clone(scope), ids(customer));
     Record::new(Parts { json: json.as_bytes(), scope, ids: &ids, carried: 3, identity: Some(0), fetched_at })
-}
-
-fn bytes_below(path: &Path) -> u64 {
-    let entries = fs::read_dir(path).unwrap().map(Result::unwrap);
-    entries.map(|entry| entry.metadata().unwrap().len()).sum()
 }
 
 /// Bytes of this process in memory.

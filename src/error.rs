@@ -48,6 +48,8 @@ pub enum Refusal {
     UpstreamUnavailable(Duration),
     /// The upstream's limit is shared with other gateways, and they cannot be asked; when to ask again.
     ReplicasUnavailable(Duration),
+    /// What was to be erased is still in a store that several gateways use, because that cannot be reached.
+    StoreUnavailable,
     /// The upstream did not answer a passed-through request in time.
     UpstreamTimeout,
     /// The gateway is draining.
@@ -76,7 +78,9 @@ impl Refusal {
             Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::TooFrequent(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::UpstreamUnavailable(_) => StatusCode::BAD_GATEWAY,
-            Self::ReplicasUnavailable(_) | Self::ShuttingDown | Self::Overloaded => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ReplicasUnavailable(_) | Self::StoreUnavailable | Self::ShuttingDown | Self::Overloaded => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::UpstreamTimeout | Self::LookupTimeout(_) | Self::NotCached => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -97,6 +101,7 @@ impl Refusal {
             Self::TooFrequent(_) => "TOO_FREQUENT",
             Self::UpstreamUnavailable(_) | Self::UpstreamTimeout => "UPSTREAM_UNAVAILABLE",
             Self::ReplicasUnavailable(_) => "REPLICAS_UNAVAILABLE",
+            Self::StoreUnavailable => "STORE_UNAVAILABLE",
             Self::ShuttingDown => "SHUTTING_DOWN",
             Self::Overloaded => "OVERLOADED",
             Self::LookupTimeout(_) => "LOOKUP_TIMEOUT",
@@ -122,6 +127,9 @@ impl Refusal {
             Self::UpstreamUnavailable(_) => Cow::Borrowed("the upstream is not answering"),
             Self::UpstreamTimeout => Cow::Borrowed("the upstream did not answer in time"),
             Self::ReplicasUnavailable(_) => Cow::Borrowed("the gateways that share the limit cannot be reached"),
+            Self::StoreUnavailable => {
+                Cow::Borrowed("forgotten here, and in the store as soon as it can be reached: ask again to be sure")
+            }
             Self::ShuttingDown => Cow::Borrowed("the gateway is shutting down"),
             Self::Overloaded => Cow::Borrowed("too many connections, requests in flight, or bytes of their bodies"),
             Self::LookupTimeout(_) => {
@@ -139,7 +147,7 @@ impl Refusal {
             | Self::UpstreamUnavailable(wait)
             | Self::ReplicasUnavailable(wait)
             | Self::LookupTimeout(wait) => Some(*wait),
-            Self::ShuttingDown | Self::Overloaded => Some(Duration::from_secs(1)),
+            Self::StoreUnavailable | Self::ShuttingDown | Self::Overloaded => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -190,6 +198,7 @@ mod tests {
             (Refusal::UpstreamUnavailable(wait), 502, "UPSTREAM_UNAVAILABLE", Some("3")),
             (Refusal::UpstreamTimeout, 504, "UPSTREAM_UNAVAILABLE", None),
             (Refusal::ReplicasUnavailable(wait), 503, "REPLICAS_UNAVAILABLE", Some("3")),
+            (Refusal::StoreUnavailable, 503, "STORE_UNAVAILABLE", Some("1")),
             (Refusal::ShuttingDown, 503, "SHUTTING_DOWN", Some("1")),
             (Refusal::Overloaded, 503, "OVERLOADED", Some("1")),
             (Refusal::LookupTimeout(wait), 504, "LOOKUP_TIMEOUT", Some("3")),

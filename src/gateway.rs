@@ -185,6 +185,7 @@ impl Gateway {
         };
         let replicas = sharing.map(|sharing| sharing.replicas).zip(link);
         let (edge, admin) = (Arc::new(edge), Arc::new(admin));
+        assembly::attach(&admin);
         Ok(Self { edge, admin, readiness, server, client, warmup, live, replicas, config })
     }
 
@@ -220,6 +221,10 @@ impl Gateway {
         // The other gateways are met, if there are any.
         if let Some(((replicas, link), shared)) = replicas.zip(config.replicas) {
             tasks.spawn(async move { replicas.run(link, &shared.prefix).await });
+        }
+        // What others erase is heard of, if the store is also theirs.
+        if let Some(connection) = cache.store().and_then(store::Store::connection) {
+            tasks.spawn(connection);
         }
         let kept = Arc::clone(&cache);
         // Records are packed with what it has learned from them; over at once where none are.

@@ -37,6 +37,8 @@ pub enum Cause {
     Event,
     /// A request that passed through changed the customer.
     Write,
+    /// Another gateway that uses the same store forgot the customer.
+    Elsewhere,
 }
 
 impl Cause {
@@ -47,6 +49,7 @@ impl Cause {
             Self::Purge => "purge",
             Self::Event => "event",
             Self::Write => "write",
+            Self::Elsewhere => "elsewhere",
         }
     }
 }

@@ -270,17 +270,20 @@ impl Metrics {
         }
     }
 
-    /// The store's handles, made once: without a store there are no such series.
+    /// The store's handles, made once: without a store there are no such series, and of those that only one on a disk or only
+    /// one in Redis has, there are that one's.
     #[must_use]
-    pub fn store(&self) -> StoreMetrics {
-        let make = Maker(&self.registry);
+    pub fn store(&self, is_shared: bool) -> StoreMetrics {
+        let (make, unseen) = (Maker(&self.registry), Registry::new());
+        let (disk, redis) = if is_shared { (&unseen, &self.registry) } else { (&self.registry, &unseen) };
         let reads = make.counters("store_reads_total", "Keys read from the store, and what came.", &["result"]);
         let saves = make.counters("store_saves_total", "Upstream answers to be stored.", &["result"]);
         StoreMetrics {
             reads: StoreRead::ALL.map(|read| reads.with_label_values(&[read.as_str()])),
             saves: StoreSave::ALL.map(|save| saves.with_label_values(&[save.as_str()])),
             dropped: saves.with_label_values(&["dropped"]),
-            bytes: make.gauge("store_bytes", "Bytes of the store on the disk."),
+            bytes: Maker(disk).gauge("store_bytes", "Bytes of the store on the disk."),
+            connected: Maker(redis).gauge("store_connected", "1 while the store in Redis is connected."),
             read_seconds: make.histogram("store_read_seconds", "Time of one reading.", &STORE_BUCKETS),
         }
     }

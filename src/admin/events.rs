@@ -79,7 +79,8 @@ impl Admin {
             return EventOutcome::Unknown;
         }
         let mut outcome = EventOutcome::NotCached;
-        let forgotten = self.forget(named, Cause::Event, now).await;
+        // What a store cannot be told now it is told later: the upstream need not say it again.
+        let (forgotten, _stored) = self.forget(named, Cause::Event, now).await;
         for (path, forgotten) in self.paths.iter().zip(forgotten) {
             if path.dispatch.renew(now, forgotten.meant, forgotten.held) {
                 outcome = EventOutcome::Refreshed;

@@ -5,6 +5,7 @@
 //!
 //! Invariant: nothing here shows a key, a record or a credential.
 
+mod elsewhere;
 mod events;
 mod forget;
 mod history;

@@ -7,6 +7,7 @@
 //! - **What is under way does not bring them back**: the cache keeps nothing of requests that were started before, and
 //!   who asks for the customer from now on waits for one that starts later.
 //! - **Nobody's wish fetches them again**: their refreshes, and keys whose callers gave up, leave the queue.
+//! - **A store that others use, too, forgets first**: where it cannot be asked, that is said, and done when it can.
 //! - **What is answered is a count**, and so is what is logged.
 
 use std::collections::HashSet;
@@ -50,34 +51,33 @@ impl Admin {
         let now = clock::now();
         let all = purge == Purge::All;
         let Erased { keys, records } = match purge {
-            Purge::All => self.erase_all(now).await,
-            Purge::Keys(named) => self.erase(named, now).await,
+            Purge::All => self.erase_all(now).await?,
+            Purge::Keys(named) => self.erase(named, now).await?,
         };
         self.counters.purged_keys.inc_by(keys as u64);
         info!(all, keys, records, "purged");
         Ok(success(&json!({ "keys": keys, "records": records })))
     }
 
-    async fn erase_all(&self, now: Instant) -> Erased {
+    async fn erase_all(&self, now: Instant) -> Result<Erased, Refusal> {
         let forgotten = self.cache.forget_all_for_good(now).await;
         for path in &self.paths {
             path.dispatch.erase(|_key| true);
         }
-        Erased { keys: forgotten.keys, records: forgotten.records }
+        let forgotten = forgotten.map_err(|_late| Refusal::StoreUnavailable)?;
+        Ok(Erased { keys: forgotten.keys, records: forgotten.records })
     }
 
-    async fn erase(&self, named: Named, now: Instant) -> Erased {
+    async fn erase(&self, named: Named, now: Instant) -> Result<Erased, Refusal> {
         let mut erased = Erased::default();
         let mut gone: Vec<HashSet<Id>> = named.iter().map(|ids| ids.iter().cloned().collect()).collect();
-        let forgotten = self.forget(named, Cause::Purge, now).await;
+        let (forgotten, stored) = self.forget(named, Cause::Purge, now).await;
         for ((path, gone), forgotten) in self.paths.iter().zip(&mut gone).zip(forgotten) {
             erased.keys += forgotten.keys;
             erased.records += forgotten.records;
-            self.cache.forget_noted(&forgotten.meant);
-            gone.extend(forgotten.meant.into_iter().map(|key| key.id));
-            // By the id alone: in whichever scope it is queued.
-            path.dispatch.erase(|key| gone.contains(&key.id));
+            self.cancel(path, gone, forgotten);
         }
-        erased
+        stored.map_err(|_late| Refusal::StoreUnavailable)?;
+        Ok(erased)
     }
 }

@@ -23,6 +23,8 @@ pub struct Fetch {
     started: Instant,
     /// How old it was already when it came.
     age: Duration,
+    /// Whether it was another gateway's request.
+    is_elsewheres: bool,
 }
 
 /// What one successful upstream answer said of the keys that it was asked for.
@@ -58,7 +60,7 @@ pub enum Taken {
 
 impl Fetch {
     pub(super) fn new(cache: Arc<Cache>, scope: Arc<Scope>, started: Instant) -> Self {
-        Self { cache, scope, started, age: Duration::ZERO }
+        Self { cache, scope, started, age: Duration::ZERO, is_elsewheres: false }
     }
 
     /// The scope of its keys: the instance that records should refer to.
@@ -79,6 +81,19 @@ impl Fetch {
         let mut fetch = self;
         fetch.age = age;
         fetch
+    }
+
+    /// Another gateway has asked, and told what came.
+    #[must_use]
+    pub fn of_another(self) -> Self {
+        let mut fetch = self;
+        fetch.is_elsewheres = true;
+        fetch
+    }
+
+    /// Whether another gateway has asked.
+    pub(super) fn is_elsewheres(&self) -> bool {
+        self.is_elsewheres
     }
 
     /// How old what it brings is already.

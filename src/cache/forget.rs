@@ -11,7 +11,7 @@ use std::{
 use super::{Answer, Cache, Whose};
 use crate::{
     clock::Instant,
-    key::{Id, Key},
+    key::{Credential, Id, Key},
     record::Record,
     shape::Shape,
 };
@@ -37,6 +37,13 @@ pub struct Forgotten {
     pub customers: Vec<Key>,
 }
 
+impl Forgotten {
+    /// Every id meant, held or not.
+    pub fn ids(&self) -> impl Iterator<Item = &Id> {
+        self.meant.iter().map(|key| &key.id)
+    }
+}
+
 impl Cache {
     /// Forgets these ids of a lookup path in the scopes that are meant. What was asked for before `now` does not bring
     /// them back.
@@ -54,6 +61,12 @@ impl Cache {
             }
         }
         forgetting.forgotten
+    }
+
+    /// The credentials with which anything was asked of a lookup path.
+    #[must_use]
+    pub fn credentials(&self, lookup: u8) -> Vec<Credential> {
+        self.scopes.credentials(lookup)
     }
 
     /// Forgets that these keys were noted to be refreshed ahead: nothing of them is left.

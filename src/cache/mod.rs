@@ -213,6 +213,16 @@ impl Cache {
         learned.map_or(Bytes::from_static(ENVELOPE), Bytes::clone)
     }
 
+    /// The envelope that another process learned, where this one has not had a success yet.
+    pub fn suggest_envelope(&self, lookup: u8, envelope: Bytes) {
+        let envelopes = self.envelopes.read().unwrap_or_else(PoisonError::into_inner);
+        let is_known = envelopes.get(usize::from(lookup)).is_some_and(|envelope| !envelope.is_empty());
+        drop(envelopes);
+        if !is_known {
+            self.learn_envelope(lookup, envelope);
+        }
+    }
+
     fn learn_envelope(&self, lookup: u8, envelope: Bytes) {
         let mut envelopes = self.envelopes.write().unwrap_or_else(PoisonError::into_inner);
         let lookup = usize::from(lookup);

@@ -62,6 +62,14 @@ impl Scopes {
         self.lock().scopes.iter().filter(meant).cloned().collect()
     }
 
+    /// The credentials of a lookup path's scopes, each once.
+    pub(super) fn credentials(&self, lookup: u8) -> Vec<Credential> {
+        let known = self.lock();
+        let scopes = known.scopes.iter().filter(|scope| scope.lookup == lookup);
+        let credentials: HashSet<&Credential> = scopes.map(|scope| &scope.credential).collect();
+        credentials.into_iter().cloned().collect()
+    }
+
     /// For one step, which no panic interrupts.
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)

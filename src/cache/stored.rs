@@ -20,17 +20,23 @@ use crate::{
     key::{Id, Key, Scope},
     record::Record,
     shape::Shape,
-    store::{Erased, Saving, Store},
+    store::{Erased, Late, Saving, Store},
 };
 
 /// What is still being forgotten by the store.
 #[must_use]
-pub struct Forgetting(Option<oneshot::Receiver<Erased>>);
+pub struct Forgetting<'a>(Option<(&'a Store, oneshot::Receiver<Erased>)>);
 
-impl Forgetting {
+impl Forgetting<'_> {
     /// Waits until it is forgotten for good. Nothing where there is no store.
-    pub async fn over(self) -> Option<Erased> {
-        self.0?.await.ok()
+    ///
+    /// # Errors
+    /// When a store that others use, too, cannot be asked now.
+    pub async fn over(self) -> Result<Erased, Late> {
+        match self.0 {
+            Some((store, told)) => store.erased(told).await,
+            None => Ok(Erased::default()),
+        }
     }
 }
 
@@ -92,9 +98,9 @@ impl Cache {
         &self,
         (lookup, shape): (u8, &Shape),
         whose: Whose<'_>,
-        ids: &[Id],
+        (ids, is_purge): (&[Id], bool),
         now: Instant,
-    ) -> (Forgotten, Forgetting) {
+    ) -> (Forgotten, Forgetting<'_>) {
         let Some(store) = &self.store else {
             return (self.forget((lookup, shape), whose, ids, now), Forgetting(None));
         };
@@ -104,19 +110,22 @@ impl Cache {
             Whose::Everybodys => None,
             Whose::Credentials(credential) => Some(credential),
         };
-        (forgotten, Forgetting(Some(store.erase(erasing, lookup, whose, ids))))
+        (forgotten, Forgetting(Some((store, store.erase(erasing, lookup, whose, (ids, is_purge))))))
     }
 
     /// Forgets everything here and in the store.
-    pub async fn forget_all_for_good(&self, now: Instant) -> Forgotten {
-        let Some(store) = &self.store else { return self.forget_all(now) };
+    ///
+    /// # Errors
+    /// When a store that others use, too, cannot be asked now.
+    pub async fn forget_all_for_good(&self, now: Instant) -> Result<Forgotten, Late> {
+        let Some(store) = &self.store else { return Ok(self.forget_all(now)) };
         let erasing = store.begin_erasure();
         let mut forgotten = self.forget_all(now);
-        let (keys, customers) = store.erase_all(erasing).await;
+        let (keys, customers) = store.erase_all(erasing).await?;
         let at_least = |held: usize, stored: u64| held.max(usize::try_from(stored).unwrap_or(usize::MAX));
         forgotten.keys = at_least(forgotten.keys, keys);
         forgotten.records = at_least(forgotten.records, customers);
-        forgotten
+        Ok(forgotten)
     }
 
     /// Adds what only the store had to what was forgotten.
@@ -136,6 +145,10 @@ impl Cache {
         stored: &[(Id, bool, Taken)],
     ) {
         let Some(store) = &self.store else { return };
+        // Who asked has handed it over.
+        if fetch.is_elsewheres() && store.is_shared() {
+            return;
+        }
         let mut saving = Saving {
             scope: Arc::clone(fetch.scope()),
             envelope,

@@ -12,6 +12,7 @@ mod environment;
 mod file;
 mod invalidate;
 mod limits;
+mod link;
 mod log;
 mod lookups;
 mod problems;

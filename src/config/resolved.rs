@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use super::{
     Config,
-    replicas::format_address,
+    link::format_address,
     value::{format_duration, format_size},
 };
-use crate::{dispatch::Share, server, shape::List, upstream::credentials::Mode};
+use crate::{dispatch::Share, link, server, shape::List, store, upstream::credentials::Mode};
 
 /// Keys whose value is never printed.
 const SECRETS: &[&str] = &["instance_secret", "key_hash_secret", "password"];
@@ -139,16 +139,7 @@ impl Config {
         text.header("[replicas]");
         text.key("kind", if self.replicas.is_some() { "redis" } else { "none" });
         if let Some(shared) = &self.replicas {
-            text.key("url", format_address(&shared.link));
-            if let Some(username) = &shared.link.username {
-                text.key("username", &**username);
-            }
-            if let Some(password) = &shared.link.password {
-                text.key("password", password.reveal());
-            }
-            if let Some(path) = &shared.link.ca_file {
-                text.key("ca_file", path.display().to_string());
-            }
+            write_link(text, &shared.link);
             text.key("prefix", &*shared.prefix);
             text.key("max_replicas", i64::from(shared.max_replicas));
             text.key("when_redis_is_down", shared.when_redis_is_down.as_str());
@@ -192,15 +183,38 @@ fn collect(value: toml::Value, path: String, found: &mut BTreeMap<String, toml::
 impl Config {
     fn write_store(&self, text: &mut Text) {
         text.header("[store]");
-        text.key("kind", if self.store.is_some() { "disk" } else { "none" });
-        if let Some(store) = &self.store {
-            text.key("path", store.path.display().to_string());
-            text.key("capacity", format_size(store.capacity));
-            text.key("max_age", format_duration(store.max_age));
-            if let Some(file) = &store.key_file {
-                text.key("key_file", file.path.display().to_string());
+        let (max_age, key_file) = match &self.store {
+            None => return text.key("kind", "none"),
+            Some(store::Config::Disk(store)) => {
+                text.key("kind", "disk");
+                text.key("path", store.path.display().to_string());
+                text.key("capacity", format_size(store.capacity));
+                (store.max_age, &store.key_file)
             }
+            Some(store::Config::Redis(store)) => {
+                text.key("kind", "redis");
+                write_link(text, &store.link);
+                text.key("prefix", &*store.prefix);
+                (store.max_age, &store.key_file)
+            }
+        };
+        text.key("max_age", format_duration(max_age));
+        if let Some(file) = key_file {
+            text.key("key_file", file.path.display().to_string());
         }
+    }
+}
+
+fn write_link(text: &mut Text, link: &link::Config) {
+    text.key("url", format_address(link));
+    if let Some(username) = &link.username {
+        text.key("username", &**username);
+    }
+    if let Some(password) = &link.password {
+        text.key("password", password.reveal());
+    }
+    if let Some(path) = &link.ca_file {
+        text.key("ca_file", path.display().to_string());
     }
 }
 

@@ -4,12 +4,13 @@ use std::{ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use super::{
     credentials::secret_file,
+    link::Keys,
     reader::Section,
     value::{Read, choice, duration, size, string},
 };
 use crate::{
     cache::entry::Policy,
-    store::{Config, KeyFile, StoreKey},
+    store::{Config, InRedis, KeyFile, OnDisk, StoreKey},
 };
 
 /// Less is not worth a disk; more than 16 TiB is a slip of the finger.
@@ -18,17 +19,40 @@ const DEFAULT_CAPACITY: u64 = 10 << 30;
 /// From a second to as long as an answer may be good at most.
 const AGE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(2 * 365 * 24 * 60 * 60);
 
+/// What kind of store.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    None,
+    Disk,
+    Redis,
+}
+
 /// Reads the section; no store unless one is asked for.
 pub(super) fn store(section: &mut Section<'_>, policy: &Policy) -> Option<Config> {
-    let is_wanted = section.take("kind", false, choice(&[("none", false), ("disk", true)]));
+    let kinds = [("none", Kind::None), ("disk", Kind::Disk), ("redis", Kind::Redis)];
+    let kind = section.take("kind", Kind::None, choice(&kinds));
     let path = section.optional("path", string(|path| Ok(PathBuf::from(path))));
     let capacity = section.take("capacity", DEFAULT_CAPACITY, size(CAPACITY));
     let max_age = section.take("max_age", longest(policy), duration(AGE));
     let key_file = section.optional("key_file", string(key_file));
-    if is_wanted && path.is_none() && section.is_sound("path") {
+    let keys = Keys::read(section);
+    if kind != Kind::Redis {
+        keys.refuse(section);
+    }
+    if kind == Kind::Disk && path.is_none() && section.is_sound("path") {
         section.problem("path", r#"is required by kind = "disk""#);
     }
-    is_wanted.then(|| Config { path: path.unwrap_or_default(), capacity, max_age, key_file })
+    if kind == Kind::Redis && path.is_some() {
+        section.problem("path", r#"is only for kind = "disk""#);
+    }
+    match kind {
+        Kind::None => None,
+        Kind::Disk => Some(Config::Disk(OnDisk { path: path.unwrap_or_default(), capacity, max_age, key_file })),
+        Kind::Redis => {
+            let (link, prefix) = keys.server(section);
+            Some(Config::Redis(InRedis { link, prefix, max_age, key_file }))
+        }
+    }
 }
 
 /// The longest that any answer may be given.

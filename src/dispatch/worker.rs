@@ -278,7 +278,8 @@ impl Worker {
         }
         match verdict {
             Verdict::Success(success) => {
-                let fetch = fetch.aged(success.age);
+                let is_own = spare != Spare::Elsewhere;
+                let fetch = if is_own { fetch } else { fetch.of_another() }.aged(success.age);
                 state.pacer.succeeded();
                 state.idle.cold.recovered();
                 state.latency = (state.latency * (LATENCY_PARTS - 1) + took) / LATENCY_PARTS;

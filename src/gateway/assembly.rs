@@ -1,16 +1,19 @@
 //! What all lookup paths share while they are built, and how one is.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use super::reload::LivePath;
 use crate::{
-    admin,
+    admin::{self, Admin},
     cache::Cache,
     clock,
     config::{self, Config},
     dispatch::{self, Fleet, Recruit, Sharing, Worker},
     key_log::KeyLog,
-    link::{Connector, Link},
+    link::{self, Connector, Link},
     live::Whole,
     lookup::{Bounds, Lookup, compression::Compression},
     metrics::{Metrics, RouteMetrics},
@@ -18,7 +21,7 @@ use crate::{
     replicas::{Redis, Replicas},
     request::{Limits, budget::Budget},
     shape::Shape,
-    store::{Opened, Store},
+    store::{self, Opened, Store},
     trace::Recorder,
     upstream::{client::Client, credentials::Mode},
     warmup::{self, Warmup},
@@ -43,7 +46,8 @@ const LONGEST_HOLD: Duration = Duration::from_millis(1500);
 /// With whom the slots are shared, and the connection over which that is done.
 pub(super) fn sharing(config: &Config, metrics: &Metrics) -> Result<Option<(Sharing, Arc<Link>)>, String> {
     let Some(shared) = &config.replicas else { return Ok(None) };
-    let (link, metrics) = (Arc::new(Link::new(Connector::new(shared.link.clone())?)), metrics.replicas());
+    let (link, metrics) =
+        (Arc::new(Link::new(Connector::new(shared.link.clone(), "replicas")?, link::CALL)), metrics.replicas());
     let redis = Arc::new(Redis::new(Arc::clone(&link), &shared.prefix, metrics.clone()));
     let upstream = &config.upstream;
     let application = match &upstream.credentials {
@@ -141,9 +145,18 @@ pub(super) fn cache(config: &Config, store: Option<Opened>, metrics: &Metrics) -
         None => cache,
         Some(opened) => {
             let shapes = config.lookups.iter().map(|lookup| Arc::new(lookup.shape.clone()));
-            cache.with_store(Store::start(opened, shapes.collect(), metrics.store()))
+            let metrics = metrics.store(matches!(config.store, Some(store::Config::Redis(_))));
+            cache.with_store(Store::start(opened, shapes.collect(), metrics))
         }
     })
+}
+
+/// What others erase from the store is forgotten by this memory.
+pub(super) fn attach(admin: &Arc<Admin>) {
+    if let Some(store) = admin.cache.store() {
+        let memory: Weak<Admin> = Arc::downgrade(admin);
+        store.attach(memory);
+    }
 }
 
 /// Opens the store that is configured. What it holds are answers to this upstream's lookup paths, as these credentials see

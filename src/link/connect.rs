@@ -24,12 +24,12 @@ pub struct Connector {
 }
 
 impl Connector {
-    /// Reads the certificate authorities, if they are needed.
+    /// Reads the certificate authorities, if they are needed. `section` is where all of it is configured.
     ///
     /// # Errors
     /// A sentence when they cannot be read, or the host's name is none that a certificate can carry.
-    pub fn new(config: Config) -> Result<Self, String> {
-        let tls = if config.tls { Some(tls(&config)?) } else { None };
+    pub fn new(config: Config, section: &str) -> Result<Self, String> {
+        let tls = if config.tls { Some(tls(&config, section)?) } else { None };
         Ok(Self { config, tls })
     }
 
@@ -68,18 +68,18 @@ fn boxed(
     Ok((connection, Box::pin(driver)))
 }
 
-fn tls(config: &Config) -> Result<(TlsConnector, ServerName<'static>), String> {
+fn tls(config: &Config, section: &str) -> Result<(TlsConnector, ServerName<'static>), String> {
     let mut roots = RootCertStore::empty();
     if let Some(path) = &config.ca_file {
-        let unreadable = |error| format!("replicas.ca_file: {error}");
+        let unreadable = |error| format!("{section}.ca_file: {error}");
         for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
             let certificate = certificate.map_err(unreadable)?;
-            roots.add(certificate).map_err(|error| format!("replicas.ca_file: {error}"))?;
+            roots.add(certificate).map_err(|error| format!("{section}.ca_file: {error}"))?;
         }
     }
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
-        return Err("no certificate authority is known: install ca-certificates or set replicas.ca_file".to_owned());
+        return Err(format!("no certificate authority is known: install ca-certificates or set {section}.ca_file"));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider)
@@ -87,6 +87,6 @@ fn tls(config: &Config) -> Result<(TlsConnector, ServerName<'static>), String> {
         .map_err(|error| format!("TLS cannot be set up: {error}"))?;
     let client = builder.with_root_certificates(roots).with_no_client_auth();
     let name = ServerName::try_from(config.host.to_string())
-        .map_err(|_no_name| "replicas.url: the host's name is none that a certificate can carry".to_owned())?;
+        .map_err(|_no_name| format!("{section}.url: the host's name is none that a certificate can carry"))?;
     Ok((TlsConnector::from(Arc::new(client)), name))
 }

@@ -3,7 +3,7 @@
 //! Whoever holds a [`Link`] calls scripts through it; what others publish, and whether there is a connection, is told to
 //! whoever [listens](Listen). Nothing here knows what is stored.
 //!
-//! - **Bounded.** A call without an answer ends after [`CALL`]; a connection whose server is silent for that long is given
+//! - **Bounded.** A call without an answer ends when it was said; a connection whose server is silent for [`CALL`] is given
 //!   up and made anew, and so is one that breaks. There is a pause of [`RETRY`] before each attempt.
 //! - **One connection** carries calls and messages (RESP3, so Redis 6 or later): what is published before a script is run is
 //!   heard before its answer.
@@ -26,7 +26,7 @@ use crate::{
     secret::Secret,
 };
 
-/// How long a call may take. It is a script of some microseconds: a server that needs a second is of no use.
+/// How long a call may take at most. It is a script of some microseconds: a server that needs a second is of no use.
 pub const CALL: Duration = Duration::from_secs(1);
 
 /// Before a connection is tried again. So short that gateways which lost the same server find it again together.
@@ -89,6 +89,8 @@ pub struct Clock {
     pub run: String,
     /// A moment at which the clock showed no more than `micros`.
     pub before: Instant,
+    /// A moment at which the clock showed `micros` or more.
+    pub after: Instant,
     /// Microseconds since 1970 by the server's clock.
     pub micros: u64,
 }
@@ -96,30 +98,45 @@ pub struct Clock {
 /// The connection, as those hold it who use it.
 pub struct Link {
     connector: Connector,
+    longest: Duration,
     live: Mutex<Option<MultiplexedConnection>>,
 }
 
 impl Link {
-    /// A link without a connection yet.
+    /// A link without a connection yet, whose calls may take so long, and [`CALL`] at most.
     #[must_use]
-    pub fn new(connector: Connector) -> Self {
-        Self { connector, live: Mutex::new(None) }
+    pub fn new(connector: Connector, longest: Duration) -> Self {
+        Self { connector, longest: longest.min(CALL), live: Mutex::new(None) }
     }
 
     /// Runs a script. Its answer is a list of strings.
     ///
     /// # Errors
-    /// When there is no connection, or no answer within [`CALL`].
-    pub async fn call(&self, script: &Script, keys: &[String], args: &[&[u8]]) -> Result<Vec<Vec<u8>>, Lost> {
+    /// When there is no connection, or no answer in time.
+    pub async fn call<K: AsRef<[u8]>>(
+        &self,
+        script: &Script,
+        keys: &[K],
+        args: &[&[u8]],
+    ) -> Result<Vec<Vec<u8>>, Lost> {
         let mut connection = self.live().clone().ok_or_else(|| Lost("there is no connection".to_owned()))?;
         let mut invocation = script.0.prepare_invoke();
         for key in keys {
-            invocation.key(key);
+            invocation.key(key.as_ref());
         }
         for arg in args {
             invocation.arg(*arg);
         }
-        timeout(CALL, invocation.invoke_async(&mut connection)).await.map_err(late)?.map_err(|error| lost(&error))
+        timeout(self.longest, invocation.invoke_async(&mut connection))
+            .await
+            .map_err(late)?
+            .map_err(|error| lost(&error))
+    }
+
+    /// Whether there is a connection.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        self.live().is_some()
     }
 
     /// Connects, and connects again, for ever.
@@ -157,8 +174,8 @@ impl Link {
             listener.up(clock);
             loop {
                 tokio::time::sleep(PING).await;
-                let (before, micros) = timeout(CALL, time(&mut connection)).await.map_err(late)??;
-                listener.tick(Clock { run: run.clone(), before, micros });
+                let clock = timeout(CALL, time(&mut connection, &run)).await.map_err(late)??;
+                listener.tick(clock);
             }
         };
         let ended: Result<(), Lost> = tokio::select! {
@@ -182,17 +199,15 @@ async fn greet(connection: &mut MultiplexedConnection, channel: &str) -> Result<
     let info: redis::RedisResult<String> = redis::cmd("INFO").arg("server").query_async(connection).await;
     // Who may not ask is served by one server all the same; that it is another one is then seen by what it does not know.
     let info = info.unwrap_or_default();
-    let run = info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default().to_owned();
-    let (before, micros) = time(connection).await?;
-    Ok(Clock { run, before, micros })
+    time(connection, info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default()).await
 }
 
-/// What the server's clock shows, and a moment before it showed that.
-async fn time(connection: &mut MultiplexedConnection) -> Result<(Instant, u64), Lost> {
+/// What the clock of the server of this name shows.
+async fn time(connection: &mut MultiplexedConnection, run: &str) -> Result<Clock, Lost> {
     let before = now();
     let (seconds, micros): (u64, u64) =
         redis::cmd("TIME").query_async(connection).await.map_err(|error| lost(&error))?;
-    Ok((before, seconds * 1_000_000 + micros))
+    Ok(Clock { run: run.to_owned(), before, after: now(), micros: seconds * 1_000_000 + micros })
 }
 
 fn message(info: PushInfo) -> Option<Vec<u8>> {

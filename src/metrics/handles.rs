@@ -128,6 +128,8 @@ pub struct StoreMetrics {
     pub dropped: IntCounter,
     /// Bytes on the disk.
     pub bytes: IntGauge,
+    /// Whether there is a connection to Redis.
+    pub connected: IntGauge,
     /// Seconds of one reading.
     pub read_seconds: Histogram,
 }

@@ -193,7 +193,7 @@ impl StoreRead {
 /// What became of an upstream answer that was to be stored. That it was let go before is counted beside these.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum StoreSave {
-    /// It is on the disk.
+    /// It is in the store.
     Saved,
     /// It could not be written.
     Failed,

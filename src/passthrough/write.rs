@@ -103,7 +103,8 @@ impl Write {
             if !ids.is_empty() {
                 let whose = Whose::Credentials(&self.credential);
                 // What is read from now on is not read from the store before that has forgotten it, too.
-                let (forgotten, _in_the_store) = self.cached.cache.forget_for_good((lookup, shape), whose, &ids, now);
+                let (forgotten, _in_the_store) =
+                    self.cached.cache.forget_for_good((lookup, shape), whose, (&ids, false), now);
                 let keys = ids.iter().chain(forgotten.meant.iter().map(|key| &key.id));
                 self.cached.key_log.forgotten(shape, Cause::Write, keys);
                 self.cached.metrics.keys.inc_by(u64::try_from(forgotten.keys).unwrap_or(u64::MAX));

@@ -33,6 +33,11 @@ impl Dating {
         Self { instant, moment: Moment(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)) }
     }
 
+    /// It is `instant` by this process's clock at a moment of another one.
+    pub(super) fn of(instant: Instant, moment: Moment) -> Self {
+        Self { instant, moment }
+    }
+
     /// A moment of this process as it is kept.
     pub(super) fn moment(&self, instant: Instant) -> Moment {
         let nanos = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);

@@ -11,18 +11,33 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use super::{
-    dating::Moment,
-    disk::Disk,
-    generation::{Failed, View},
-    names::{self, Name, Named, Table},
-    rows::{Answer, Customer, IdName, Input, Member},
+    dating::{Dating, Moment},
+    names::{self, IdName, Name, Named, Table},
+    rows::{Answer, Customer, Input, Member},
+    seal::Seal,
 };
 use crate::{
     clock::Instant,
+    codec::{Dictionary, DictionaryId},
     key::{Id, Scope},
     record::Record,
     shape::Shape,
 };
+
+/// Where rows come from.
+pub(super) trait Rows {
+    /// Why it is not known whether there is a row.
+    type Lack;
+
+    /// The newest row of this name.
+    fn row(&mut self, table: Table, name: &Name) -> Result<Option<Vec<u8>>, Self::Lack>;
+
+    /// Who carries an id that several may carry, and since when that is known.
+    fn links(&mut self, id: &Name) -> Result<Vec<(IdName, Moment)>, Self::Lack>;
+
+    /// What records were packed with.
+    fn dictionary(&mut self, id: DictionaryId) -> Result<Option<Arc<Dictionary>>, Self::Lack>;
+}
 
 /// An answer that was read.
 pub(super) struct Found {
@@ -32,11 +47,13 @@ pub(super) struct Found {
 }
 
 /// One reading of some keys of a scope.
-struct Reading<'a> {
-    disk: &'a Disk,
-    views: Vec<View>,
+pub(super) struct Reading<'a, R> {
+    pub(super) rows: R,
+    seal: &'a Seal,
+    dating: Dating,
+    max_age: Duration,
     scope: &'a Arc<Scope>,
-    named: Named,
+    pub(super) named: Named,
     shape: &'a Shape,
     now: Moment,
     answers: HashMap<Name, Option<Arc<Answer>>>,
@@ -49,48 +66,40 @@ struct Known {
     record: Record,
 }
 
-impl Disk {
-    /// What may be believed of these keys.
-    pub(super) fn load(
-        &self,
-        (scope, shape): (&Arc<Scope>, &Shape),
-        ids: &[Id],
-        now: Instant,
-    ) -> Result<Vec<Found>, Failed> {
-        let mut reading = Reading {
-            disk: self,
-            views: self.views()?,
+impl<'a, R: Rows> Reading<'a, R> {
+    /// Nothing is read yet; what is older than `max_age` at `now` is not believed.
+    pub(super) fn new(
+        rows: R,
+        (scope, shape): (&'a Arc<Scope>, &'a Shape),
+        (seal, dating): (&'a Seal, Dating),
+        (max_age, now): (Duration, Instant),
+    ) -> Self {
+        Self {
+            rows,
+            seal,
+            dating,
+            max_age,
             scope,
-            named: Named::new(&self.seal, scope),
+            named: Named::new(seal, scope),
             shape,
-            now: self.dating.moment(now),
+            now: dating.moment(now),
             answers: HashMap::new(),
             customers: HashMap::new(),
-        };
-        let mut found = Vec::new();
-        for id in ids {
-            found.extend(reading.find(id)?);
         }
-        Ok(found)
-    }
-}
-
-impl Reading<'_> {
-    fn id_name(&self, id: &Id) -> IdName {
-        names::id_name(&self.disk.seal, self.scope.lookup, id)
     }
 
-    /// Whether what was asked for then may be given at all.
-    fn is_believed(&self, fetched_at: Moment) -> bool {
-        fetched_at.age(self.now).is_some_and(|age: Duration| age <= self.disk.max_age)
-    }
-
-    fn find(&mut self, id: &Id) -> Result<Option<Found>, Failed> {
+    /// What may be believed of a key. Where rows are lacking it can be asked again when they are there.
+    pub(super) fn find(&mut self, id: &Id) -> Result<Option<Found>, R::Lack> {
         let Some(answer) = self.answer(id)? else { return Ok(None) };
-        let Some(fetched_at) = self.disk.dating.instant(answer.fetched_at) else { return Ok(None) };
+        let Some(fetched_at) = self.dating.instant(answer.fetched_at) else { return Ok(None) };
         if !self.is_believed(answer.fetched_at) {
             return Ok(None);
         }
+        let named = answer.members.iter().filter_map(|member| match member {
+            Member::Named(name) => Some(name),
+            Member::Whole(_) => None,
+        });
+        self.read_all(named, Self::customer)?;
         let mut records = Vec::with_capacity(answer.members.len());
         for member in &answer.members {
             let record = match member {
@@ -98,7 +107,7 @@ impl Reading<'_> {
                     .customer(name)?
                     .filter(|known| known.row.fetched_at >= answer.fetched_at && known.row.has(id))
                     .map(|known| known.record.clone()),
-                Member::Whole(customer) => self.record(customer),
+                Member::Whole(customer) => self.record(customer)?,
             };
             let Some(record) = record else { return Ok(None) };
             records.push(record);
@@ -107,12 +116,30 @@ impl Reading<'_> {
         Ok(is_whole.then(|| Found { id: id.clone(), fetched_at, records }))
     }
 
-    fn answer(&mut self, id: &Id) -> Result<Option<Arc<Answer>>, Failed> {
+    /// Whether what was asked for then may be given at all.
+    fn is_believed(&self, fetched_at: Moment) -> bool {
+        fetched_at.age(self.now).is_some_and(|age| age <= self.max_age)
+    }
+
+    /// Reads all of these, so that everything that lacks is known at once.
+    fn read_all<'i, I: 'i, T>(
+        &mut self,
+        all: impl Iterator<Item = &'i I>,
+        read: impl Fn(&mut Self, &'i I) -> Result<T, R::Lack>,
+    ) -> Result<(), R::Lack> {
+        all.map(|one| read(self, one).map(drop)).fold(Ok(()), Result::and)
+    }
+
+    fn id_name(&self, id: &Id) -> IdName {
+        names::id_name(self.seal, self.scope.lookup, id)
+    }
+
+    fn answer(&mut self, id: &Id) -> Result<Option<Arc<Answer>>, R::Lack> {
         let name = names::name(&self.id_name(id), &self.named.name);
         if let Some(known) = self.answers.get(&name) {
             return Ok(known.clone());
         }
-        let row = self.disk.row(&self.views, Table::Answers, &name)?;
+        let row = self.rows.row(Table::Answers, &name)?;
         // The name is a hash; the row says what it is of.
         let content = row.as_deref().and_then(|row| row.strip_prefix(&*self.named.row(id)));
         let answer = content.and_then(|content| Answer::read(&mut Input(content))).map(Arc::new);
@@ -121,7 +148,7 @@ impl Reading<'_> {
     }
 
     /// The customer of this name, unless it has changed since.
-    fn customer(&mut self, name: &IdName) -> Result<Option<Arc<Known>>, Failed> {
+    fn customer(&mut self, name: &IdName) -> Result<Option<Arc<Known>>, R::Lack> {
         if let Some(known) = self.customers.get(name) {
             return Ok(known.clone());
         }
@@ -130,44 +157,41 @@ impl Reading<'_> {
         Ok(known)
     }
 
-    fn read_customer(&mut self, name: &IdName) -> Result<Option<Known>, Failed> {
-        let row = self.disk.row(&self.views, Table::Customers, &names::name(name, &self.named.name))?;
+    fn read_customer(&mut self, name: &IdName) -> Result<Option<Known>, R::Lack> {
+        let row = self.rows.row(Table::Customers, &names::name(name, &self.named.name))?;
         let content = row.as_deref().and_then(|row| self.named.content(row));
         let Some(row) = content.and_then(|content| Customer::read(&mut Input(content))) else { return Ok(None) };
         if !self.is_believed(row.fetched_at) {
             return Ok(None);
         }
+        self.read_all(row.ids.iter(), Self::answer)?;
         for id in &row.ids {
             let later = self.answer(id)?.filter(|answer| answer.fetched_at > row.fetched_at);
             if later.is_some_and(|later| !later.names(name)) {
                 return Ok(None);
             }
         }
-        Ok(self.record(&row).map(|record| Known { row, record }))
+        Ok(self.record(&row)?.map(|record| Known { row, record }))
     }
 
-    fn record(&self, row: &Customer) -> Option<Record> {
-        let fetched_at = self.disk.dating.instant(row.fetched_at)?;
-        row.record(self.scope, fetched_at, |id| self.disk.dictionary(&self.views, id))
+    fn record(&mut self, row: &Customer) -> Result<Option<Record>, R::Lack> {
+        let Some(fetched_at) = self.dating.instant(row.fetched_at) else { return Ok(None) };
+        let dictionary = match row.dictionary() {
+            Some(id) => self.rows.dictionary(id)?,
+            None => None,
+        };
+        Ok(row.record(self.scope, fetched_at, dictionary.as_deref()))
     }
 
     /// Whether nobody came after the answer who carries the id, too.
-    fn is_whole(&mut self, id: &Id, answer: &Answer) -> Result<bool, Failed> {
+    fn is_whole(&mut self, id: &Id, answer: &Answer) -> Result<bool, R::Lack> {
         let name = names::name(&self.id_name(id), &self.named.name);
-        let mut later = Vec::new();
-        for view in &self.views {
-            for (link, sealed) in view.alike(Table::Links, &name)? {
-                let plain = self.disk.unseal(Table::Links, &link, &sealed)?;
-                let (Some(customer), Some(at)) = (link.last_chunk::<16>(), Input(&plain).number()) else {
-                    return Err(Failed::Damaged);
-                };
-                if Moment(at) > answer.fetched_at && !answer.names(customer) {
-                    later.push(*customer);
-                }
-            }
-        }
-        for customer in later {
-            if self.customer(&customer)?.is_some_and(|known| known.row.has(id)) {
+        let links = self.rows.links(&name)?.into_iter();
+        let later = links.filter(|(customer, at)| *at > answer.fetched_at && !answer.names(customer));
+        let later: Vec<IdName> = later.map(|(customer, _)| customer).collect();
+        self.read_all(later.iter(), Self::customer)?;
+        for customer in &later {
+            if self.customer(customer)?.is_some_and(|known| known.row.has(id)) {
                 return Ok(false);
             }
         }

@@ -1,29 +1,29 @@
-//! What outlives the process: answers on a disk, written behind and read when the memory does not have them.
+//! What outlives the process: answers on a disk or in Redis, written behind and read when the memory does not have them.
 //!
 //! - **Written behind.** What an upstream request brought is handed over without waiting; a thread of the store's own writes it, in
 //!   one transaction or in one with others. When it cannot keep up the oldest is let go and counted.
-//! - **Read through.** What the cache does not hold is read before anybody is asked, within [`LONGEST_LOAD`]; after that it is a
+//! - **Read through.** What the cache does not hold is read before anybody is asked, within a [bound](Store::load); after that it is a
 //!   miss. A hit never comes here.
-//! - **Erased** is erased when it is said so: written through to the disk, in every file.
+//! - **Erased** is erased when it is said so: written through to the disk, in every file; or gone from Redis, and told to all.
 //!
 //! What is kept is independent of the process: times are the wall clock's ([`dating`]), rows are found by keyed hashes ([`names`])
 //! and say whole what they are of ([`rows`]), and are [sealed](seal). What may be believed of them is decided when they are [read](load), and
-//! nothing that was saved or erased meanwhile is brought back ([`order`]). [`disk`] keeps files, within their bounds.
-//!
-//! [`Store`] is the seam: a store elsewhere has the same few orders.
+//! nothing that was saved or erased meanwhile is brought back ([`order`]). [`disk`] keeps files, within their bounds; [`remote`]
+//! keeps the same rows where several gateways have them in common.
 
+mod config;
 mod dating;
 mod disk;
-mod erase;
-mod folder;
-mod generation;
+mod erased;
 mod load;
+mod memory;
 mod names;
 mod order;
+mod reading;
+mod remote;
 mod rows;
 mod save;
 mod seal;
-mod writer;
 
 #[cfg(test)]
 mod tests;
@@ -31,70 +31,72 @@ mod tests;
 use std::{
     collections::HashSet,
     fmt,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, Weak},
     thread::JoinHandle,
     time::Duration,
 };
 
 use bytes::Bytes;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::{
+    runtime::Handle,
+    sync::{Semaphore, oneshot},
+};
 
+pub use self::{
+    config::{Config, InRedis, KeyFile, OnDisk},
+    erased::Erased,
+    memory::Memory,
+    reading::{Answered, LONGEST_LOAD, LONGEST_REMOTE_LOAD, Loaded},
+    seal::StoreKey,
+};
 use self::{
     disk::Disk,
-    load::Found,
-    order::{Job, Sequence, Since},
+    erased::Order,
+    order::{Job, Sequence},
+    remote::{Ear, Remote},
+    seal::Seal,
 };
-pub use self::{erase::Erased, seal::StoreKey};
 use crate::{
-    clock::{self, Instant},
+    clock::Instant,
     key::{Credential, Id, Key, Scope},
-    metrics::{StoreMetrics, StoreRead},
+    metrics::StoreMetrics,
     record::Record,
     shape::Shape,
 };
 
-/// How long a lookup waits for the disk, at most. Who asks the upstream instead waits for a slot: a second, or longer.
-pub const LONGEST_LOAD: Duration = Duration::from_millis(250);
-
 /// Loads at once: a disk has no more heads, and a machine rarely more processors.
 const LOADS: usize = 8;
+
+/// Loads at once from Redis, all over one connection.
+const REMOTE_LOADS: usize = 64;
+
+/// How long whoever erases waits for Redis to say that it is done.
+const LONGEST_ERASURE: Duration = Duration::from_secs(1);
 
 /// How long the end of the process waits for what is still to be written.
 const LONGEST_FLUSH: Duration = Duration::from_secs(3);
 
-/// Where answers are kept, and how many.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Config {
-    /// The directory.
-    pub path: PathBuf,
-    /// Bytes on the disk; the oldest answers are removed first.
-    pub capacity: u64,
-    /// How long an answer is kept.
-    pub max_age: Duration,
-    /// What rows are encrypted with; without it the key lies in the directory.
-    pub key_file: Option<KeyFile>,
-}
-
-/// A key and where it was read.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct KeyFile {
-    /// The file.
-    pub path: PathBuf,
-    /// What was in it.
-    pub key: StoreKey,
-}
-
 /// A store that is open and not yet used: nothing is loaded or saved.
-pub struct Opened(Disk);
+pub struct Opened(Place);
 
 impl Opened {
     /// Opens the store of an owner: the upstream, the credentials and the lookup paths whose answers it holds.
     ///
     /// # Errors
-    /// A sentence when the directory cannot be used, or is by another process.
+    /// A sentence when the directory cannot be used, or is by another process; when the server cannot be one.
     pub fn new(config: &Config, owner: &str) -> Result<Self, String> {
-        Disk::open(config, owner).map(Self)
+        match config {
+            Config::Disk(config) => Self::on_disk(config, owner),
+            Config::Redis(config) => Remote::new(config, owner).map(|remote| Self(Place::Redis(Arc::new(remote)))),
+        }
+    }
+
+    /// The same on a disk.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn on_disk(config: &OnDisk, owner: &str) -> Result<Self, String> {
+        Disk::open(config, owner).map(|disk| Self(Place::Disk(Box::new(disk))))
     }
 }
 
@@ -124,38 +126,23 @@ pub struct Store {
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
+/// Where it is.
+enum Place {
+    Disk(Box<Disk>),
+    Redis(Arc<Remote>),
+}
+
+/// It cannot be said yet that something is erased. It will be, unless the process ends before.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Late;
+
 /// What the store's thread and its readers share.
 struct Shared {
-    disk: Disk,
+    place: Place,
     shapes: Vec<Arc<Shape>>,
     sequence: Sequence,
     loads: Arc<Semaphore>,
     metrics: StoreMetrics,
-}
-
-/// Answers that were read, and are to be [believed](Self::believe).
-pub struct Loaded {
-    found: Vec<Found>,
-    under_way: UnderWay,
-}
-
-/// One answer that was read.
-pub struct Answered {
-    /// The key.
-    pub id: Id,
-    /// Since when it is the answer.
-    pub fetched_at: Instant,
-    /// Its customers.
-    pub records: Vec<Record>,
-}
-
-/// A load that is under way; over when this is dropped.
-struct UnderWay(Arc<Shared>, Since);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.sequence.end_load(self.1);
-    }
 }
 
 /// An erasure that is under way: nothing is loaded.
@@ -172,66 +159,67 @@ impl Store {
     #[must_use]
     pub fn start(opened: Opened, shapes: Vec<Arc<Shape>>, metrics: StoreMetrics) -> Self {
         let shared = Arc::new(Shared {
-            disk: opened.0,
+            loads: Arc::new(Semaphore::new(if matches!(opened.0, Place::Disk(_)) { LOADS } else { REMOTE_LOADS })),
+            place: opened.0,
             shapes,
             sequence: Sequence::default(),
-            loads: Arc::new(Semaphore::new(LOADS)),
             metrics,
         });
-        let writer = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(move || writer::run(&writer));
+        let work: Box<dyn FnOnce() + Send> = match &shared.place {
+            Place::Disk(_) => {
+                let shared = Arc::clone(&shared);
+                Box::new(move || {
+                    if let Place::Disk(disk) = &shared.place {
+                        disk::writer::run(&shared, disk);
+                    }
+                })
+            }
+            Place::Redis(remote) => {
+                let (shared, remote, runtime) = (Arc::clone(&shared), Arc::clone(remote), Handle::current());
+                Box::new(move || remote::worker::run(&shared, &remote, &runtime))
+            }
+        };
+        let thread = std::thread::Builder::new().name("store".to_owned()).spawn(work);
         let thread = thread.expect("this holds because the process has just begun and has few threads");
         Self { shared, thread: Mutex::new(Some(thread)) }
     }
 
-    /// The envelope of the last success of a lookup path.
+    /// Whether others use it, too.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.shared.place, Place::Redis(_))
+    }
+
+    /// From now on this is told what others erase.
+    pub fn attach(&self, memory: Weak<dyn Memory>) {
+        if let Place::Redis(remote) = &self.shared.place {
+            remote.attach(memory);
+        }
+    }
+
+    /// What keeps the connection, where there is one.
+    #[must_use]
+    pub fn connection(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let Place::Redis(remote) = &self.shared.place else { return None };
+        Some(Ear { shared: Arc::clone(&self.shared), remote: Arc::clone(remote) }.listen())
+    }
+
+    /// The envelope of the last success of a lookup path, if that is known without asking anybody.
     #[must_use]
     pub fn envelope(&self, lookup: u8) -> Option<Bytes> {
-        self.shared.disk.envelope(lookup).map(Bytes::from)
-    }
-
-    /// Reads these keys of a scope, within [`LONGEST_LOAD`]. None where nothing can be read now.
-    pub async fn load(&self, scope: &Arc<Scope>, shape: &Arc<Shape>, ids: Vec<Id>) -> Option<Loaded> {
-        let (began, asked) = (clock::now(), ids.len());
-        let metrics = &self.shared.metrics;
-        let loading = self.read(Arc::clone(scope), Arc::clone(shape), ids, began);
-        let Ok(loaded) = tokio::time::timeout(LONGEST_LOAD, loading).await else {
-            metrics.read(StoreRead::Late, asked);
-            return None;
-        };
-        metrics.read_seconds.observe(clock::now().saturating_duration_since(began).as_secs_f64());
-        let Some(loaded) = loaded else {
-            metrics.read(StoreRead::Failed, asked);
-            return None;
-        };
-        metrics.read(StoreRead::Found, loaded.found.len());
-        metrics.read(StoreRead::Absent, asked - loaded.found.len());
-        Some(loaded)
-    }
-
-    async fn read(&self, scope: Arc<Scope>, shape: Arc<Shape>, ids: Vec<Id>, now: Instant) -> Option<Loaded> {
-        let permit = Arc::clone(&self.shared.loads).acquire_owned().await.ok()?;
-        let shared = Arc::clone(&self.shared);
-        let since = shared.sequence.begin_load()?;
-        let under_way = UnderWay(shared, since);
-        // Whoever stops waiting leaves it to itself; its place is taken until it is over.
-        let reading = tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            match under_way.0.disk.load((&scope, &shape), &ids, now) {
-                Ok(found) => Some(Loaded { found, under_way }),
-                Err(error) => {
-                    tracing::warn!(%error, "stored answers cannot be read");
-                    under_way.0.sequence.damaged();
-                    None
-                }
-            }
-        });
-        reading.await.ok().flatten()
+        match &self.shared.place {
+            Place::Disk(disk) => disk.envelope(lookup).map(Bytes::from),
+            Place::Redis(_) => None,
+        }
     }
 
     /// Takes what an upstream request brought. Nobody waits.
     pub fn save(&self, saving: Saving) {
-        if self.shared.sequence.save(saving) {
+        let heard = match &self.shared.place {
+            Place::Disk(_) => 0,
+            Place::Redis(remote) => remote.heard(),
+        };
+        if self.shared.sequence.save(saving, heard) {
             self.shared.metrics.dropped.inc();
         }
     }
@@ -251,26 +239,45 @@ impl Store {
         erasing: Erasing,
         lookup: u8,
         whose: Option<&Credential>,
-        ids: &[Id],
+        (ids, is_purge): (&[Id], bool),
     ) -> oneshot::Receiver<Erased> {
         let (tell, told) = oneshot::channel();
-        let order = erase::Order { lookup, whose: whose.cloned(), ids: ids.to_vec() };
+        let order = Order { lookup, whose: whose.cloned(), ids: ids.into(), is_purge };
         self.shared.sequence.add(Job::Erase(order, erasing, tell));
         told
     }
 
-    /// Erases everything. Returns how many keys and customers that were.
-    pub async fn erase_all(&self, erasing: Erasing) -> (u64, u64) {
+    /// Erases everything. Returns how many keys and customers that were; Redis does not count.
+    ///
+    /// # Errors
+    /// As [`erased`](Self::erased).
+    pub async fn erase_all(&self, erasing: Erasing) -> Result<(u64, u64), Late> {
         let (tell, told) = oneshot::channel();
         self.shared.sequence.add(Job::EraseAll(erasing, tell));
-        told.await.unwrap_or_default()
+        self.erased(told).await
+    }
+
+    /// Waits until it is said that something is erased.
+    ///
+    /// # Errors
+    /// When Redis cannot be asked now, or is slow. It is erased as soon as that is possible.
+    pub async fn erased<T: Default>(&self, told: oneshot::Receiver<T>) -> Result<T, Late> {
+        match &self.shared.place {
+            // Nothing is left of a store whose thread has ended.
+            Place::Disk(_) => Ok(told.await.unwrap_or_default()),
+            Place::Redis(remote) => {
+                let erased =
+                    async { if remote.settled().await { told.await.map_err(|_replaced| Late) } else { Err(Late) } };
+                tokio::time::timeout(LONGEST_ERASURE, erased).await.unwrap_or(Err(Late))
+            }
+        }
     }
 
     /// Of these keys and customers, by their identity, how many more were erased here.
     #[must_use]
     pub fn more(&self, erased: &Erased, keys: &[Key], customers: &[Key]) -> (usize, usize) {
         let name = |key: &Key| {
-            let seal = &self.shared.disk.seal;
+            let seal = self.shared.seal();
             let scope = names::Named::new(seal, &key.scope);
             names::name(&names::id_name(seal, key.scope.lookup, &key.id), &scope.name)
         };
@@ -296,22 +303,11 @@ impl Drop for Store {
     }
 }
 
-impl Loaded {
-    /// What can be believed of it now: what was saved or erased since it was begun is left out.
-    #[must_use]
-    pub fn believe(self, scope: &Scope) -> Vec<Answered> {
-        let Self { mut found, under_way } = self;
-        let believed = under_way.0.sequence.believe(under_way.1, |recent| {
-            let is_recent = |id: crate::key::IdRef<'_>| recent.contains(&id.digest(scope));
-            found.retain(|found| {
-                let mut ids = found.records.iter().flat_map(Record::ids);
-                !is_recent(found.id.borrowed()) && !ids.any(is_recent)
-            });
-        });
-        if !believed {
-            return Vec::new();
+impl Shared {
+    fn seal(&self) -> &Seal {
+        match &self.place {
+            Place::Disk(disk) => &disk.seal,
+            Place::Redis(remote) => &remote.seal,
         }
-        let answered = |Found { id, fetched_at, records }| Answered { id, fetched_at, records };
-        found.into_iter().map(answered).collect()
     }
 }

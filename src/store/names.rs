@@ -4,10 +4,7 @@
 //! stand together whoever asked, and among them those of one credential: what has to be forgotten is found without a list of
 //! who ever asked.
 
-use super::{
-    rows::{self, IdName},
-    seal::Seal,
-};
+use super::{rows, seal::Seal};
 use crate::key::{Credential, CredentialHeaders, Id, Scope};
 
 /// The tables.
@@ -39,8 +36,14 @@ impl Table {
 /// Bytes of the hash of a credential, and of that of the other fields.
 const HALF: usize = 8;
 
+/// A credential's part of a name.
+pub(super) type CredentialName = [u8; HALF];
+
 /// A scope's part of a name.
 pub(super) type ScopeName = [u8; 2 * HALF];
+
+/// The hash of a kind and a value: half a key's name.
+pub(super) type IdName = [u8; 16];
 
 /// The name of a key.
 pub(super) type Name = [u8; 32];
@@ -91,7 +94,7 @@ pub(super) fn content(row: &[u8]) -> Option<&[u8]> {
 }
 
 /// The credential's part of all names of its scopes.
-pub(super) fn credential_name(seal: &Seal, who: &Credential) -> [u8; HALF] {
+pub(super) fn credential_name(seal: &Seal, who: &Credential) -> CredentialName {
     let whole = credential(seal, who);
     let (half, _) = whole.split_first_chunk().expect("this holds because a hash is longer");
     *half

@@ -16,17 +16,20 @@ use tokio::sync::oneshot;
 
 use super::{
     Erasing, Saving,
-    erase::{Erased, Order},
+    erased::{Erased, Order},
 };
 use crate::{key::Id, record::Record};
 
 /// Saves that wait, at most: those of half a minute of a path whose interval is half a second.
 const MOST_SAVES: usize = 64;
 
+/// Erasures that wait, at most: so many come while a store cannot be reached.
+const MOST_ERASURES: usize = 1024;
+
 /// What the store's thread is to do.
 pub(super) enum Job {
-    /// Write what an upstream request brought.
-    Save(Saving, u64),
+    /// Write what an upstream request brought: its number, and the last erasure by others of which had been heard.
+    Save(Saving, u64, u64),
     /// Erase, and say what.
     Erase(Order, Erasing, oneshot::Sender<Erased>),
     /// Erase everything, and say how many keys and customers that were.
@@ -54,7 +57,7 @@ struct State {
     erasures: usize,
     /// How many erasures have begun.
     erased: u64,
-    is_damaged: bool,
+    is_alarmed: bool,
     is_closed: bool,
     is_over: bool,
 }
@@ -75,7 +78,7 @@ pub(super) struct Since {
 
 impl Sequence {
     /// Takes something to be saved. Whether something else had to be let go.
-    pub(super) fn save(&self, saving: Saving) -> bool {
+    pub(super) fn save(&self, saving: Saving, heard: u64) -> bool {
         let keys = saving.digests();
         let mut state = self.lock();
         if state.is_over {
@@ -87,25 +90,40 @@ impl Sequence {
         let is_over = state.saves >= MOST_SAVES;
         if is_over {
             let full = state.jobs.iter_mut().find_map(|job| match job {
-                Job::Save(saving, _) if !saving.is_empty() => Some(saving),
+                Job::Save(saving, ..) if !saving.is_empty() => Some(saving),
                 _ => None,
             });
             full.into_iter().for_each(Saving::let_go);
         } else {
             state.saves += 1;
         }
-        state.jobs.push_back(Job::Save(saving, number));
+        state.jobs.push_back(Job::Save(saving, number, heard));
         self.bell.notify_one();
         is_over
     }
 
-    /// Takes anything else; whoever waits for it is told at once if nobody works any more.
+    /// Takes anything else; whoever waits for it is told at once if nobody works any more. Of more erasures than
+    /// [`MOST_ERASURES`] becomes one of everything.
     pub(super) fn add(&self, job: Job) {
         let mut state = self.lock();
+        let mut replaced = VecDeque::new();
         if !state.is_over {
+            let is_erasure = |job: &Job| matches!(job, Job::Erase(..));
+            let job = match job {
+                Job::Erase(_, erasing, _)
+                    if state.jobs.iter().filter(|job| is_erasure(job)).count() >= MOST_ERASURES =>
+                {
+                    let (erasures, others) = std::mem::take(&mut state.jobs).into_iter().partition(is_erasure);
+                    (replaced, state.jobs) = (erasures, others);
+                    Job::EraseAll(erasing, oneshot::channel().0)
+                }
+                job => job,
+            };
             state.jobs.push_back(job);
         }
         drop(state);
+        // Each tells whoever waits for it, and ends an erasure: after there is the one that takes their place.
+        drop(replaced);
         self.bell.notify_one();
     }
 
@@ -113,7 +131,7 @@ impl Sequence {
     pub(super) fn end(&self) {
         let mut state = self.lock();
         state.is_over = true;
-        state.is_damaged = true;
+        state.is_alarmed = true;
         let left = std::mem::take(&mut state.jobs);
         // Each tells whoever waits for it, and may end an erasure.
         drop(state);
@@ -123,7 +141,7 @@ impl Sequence {
     /// Everything that is to be done; nothing after a while, so that what is old can be removed. None when it is over.
     pub(super) fn next(&self, patience: Duration) -> Option<Vec<Job>> {
         let state = self.lock();
-        let waits = |state: &mut State| state.jobs.is_empty() && !state.is_closed && !state.is_damaged;
+        let waits = |state: &mut State| state.jobs.is_empty() && !state.is_closed && !state.is_alarmed;
         let waited = self.bell.wait_timeout_while(state, patience, waits);
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         if state.jobs.is_empty() && state.is_closed {
@@ -131,6 +149,14 @@ impl Sequence {
         }
         state.saves = 0;
         Some(state.jobs.drain(..).collect())
+    }
+
+    /// Waits a while, because something cannot be done. Whether there is time to try again.
+    pub(super) fn pause(&self, patience: Duration) -> bool {
+        let waits = |state: &mut State| !state.is_closed && !state.is_alarmed;
+        let waited = self.bell.wait_timeout_while(self.lock(), patience, waits);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        !state.is_closed
     }
 
     /// Saves up to this number are written, or will never be.
@@ -144,7 +170,7 @@ impl Sequence {
     /// A load begins; none may while something is erased.
     pub(super) fn begin_load(&self) -> Option<Since> {
         let mut state = self.lock();
-        if state.erasures > 0 || state.is_damaged {
+        if state.erasures > 0 || state.is_alarmed {
             return None;
         }
         let unwritten = state.recent.iter().find(|recent| !recent.is_written).map(|recent| recent.number);
@@ -187,15 +213,15 @@ impl Sequence {
         self.lock().erasures -= 1;
     }
 
-    /// Something is damaged; nothing is loaded until that is taken notice of.
-    pub(super) fn damaged(&self) {
-        self.lock().is_damaged = true;
+    /// Something is wrong; nothing is loaded until that is taken notice of.
+    pub(super) fn alarm(&self) {
+        self.lock().is_alarmed = true;
         self.bell.notify_one();
     }
 
-    /// Whether something was damaged, which is forgotten by that.
-    pub(super) fn take_damaged(&self) -> bool {
-        std::mem::take(&mut self.lock().is_damaged)
+    /// Whether something was wrong, which is forgotten by that.
+    pub(super) fn take_alarm(&self) -> bool {
+        std::mem::take(&mut self.lock().is_alarmed)
     }
 
     pub(super) fn close(&self) {
@@ -221,7 +247,7 @@ impl State {
 
 impl Saving {
     /// Everything that it is about, by a hash that may be another key's as well.
-    fn digests(&self) -> HashSet<u64> {
+    pub(super) fn digests(&self) -> HashSet<u64> {
         let of_record = |record: &Record| record.ids().map(|id| id.digest(&self.scope)).collect::<Vec<_>>();
         let answered = self.answers.iter().map(|(id, ..)| id);
         let ids = answered.chain(&self.gone).map(|id| id.borrowed().digest(&self.scope));
@@ -233,7 +259,7 @@ impl Saving {
     }
 
     /// There is no room for it: what it is about is not known any more.
-    fn let_go(&mut self) {
+    pub(super) fn let_go(&mut self) {
         let records = std::mem::take(&mut self.records);
         let answers = std::mem::take(&mut self.answers);
         let ids = records.iter().flat_map(|record| record.ids().map(crate::key::IdRef::to_owned));

@@ -11,16 +11,13 @@
 
 use std::sync::Arc;
 
-use super::dating::Moment;
+use super::{dating::Moment, names::IdName};
 use crate::{
     clock::Instant,
     codec::{self, Dictionary, DictionaryId},
     key::{Id, Kind, Scope, Value},
     record::{Parts, Record},
 };
-
-/// The hash of a kind and a value: half a row's name.
-pub(super) type IdName = [u8; 16];
 
 /// The longest JSON that is unpacked: an upstream answer is not longer.
 const LONGEST: usize = 1 << 30;
@@ -68,18 +65,18 @@ impl Customer {
         }
     }
 
-    /// The record that was kept; `dictionary` finds what it was packed with.
+    /// The record that was kept; `dictionary` is what it was packed with.
     pub(super) fn record(
         &self,
         scope: &Arc<Scope>,
         fetched_at: Instant,
-        dictionary: impl FnOnce(DictionaryId) -> Option<Arc<Dictionary>>,
+        dictionary: Option<&Dictionary>,
     ) -> Option<Record> {
         let mut unpacked = Vec::new();
         let json = match self.dictionary {
             None => &self.body,
-            Some(id) => {
-                dictionary(id)?.unpack(&self.body, LONGEST, &mut unpacked).ok()?;
+            Some(_) => {
+                dictionary?.unpack(&self.body, LONGEST, &mut unpacked).ok()?;
                 &unpacked
             }
         };
@@ -91,6 +88,16 @@ impl Customer {
             identity: self.identity,
             fetched_at,
         }))
+    }
+
+    /// The id that names it.
+    pub(super) fn identity(&self) -> Option<&Id> {
+        self.identity.map(|identity| &self.ids[identity])
+    }
+
+    /// What it is packed with, if it is.
+    pub(super) fn dictionary(&self) -> Option<DictionaryId> {
+        self.dictionary
     }
 
     pub(super) fn has(&self, id: &Id) -> bool {

@@ -1,124 +1,129 @@
 //! Writing answers: the rows of what one upstream request brought.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{collections::HashMap, sync::Arc};
 
 use super::{
     Saving,
-    disk::{Disk, File},
-    generation::{Change, Failed},
+    dating::{Dating, Moment},
     names::{self, Named, Table},
     rows::{self, Answer, Customer, Member},
+    seal::Seal,
 };
 use crate::{
-    codec::{Codec, Packed},
+    codec::{Codec, Dictionary, Packed},
     key::Id,
     record::Record,
     shape::Shape,
 };
 
-/// What rows are made with.
-pub(super) struct Writing<'a> {
-    pub(super) disk: &'a Disk,
-    pub(super) shapes: &'a [Arc<Shape>],
-    pub(super) codec: &'a Codec,
-    pub(super) file: &'a File,
-    pub(super) changes: Vec<Change>,
-    /// The dictionaries that are there, or about to be.
-    pub(super) known: HashSet<[u8; 16]>,
+/// A row that is to be written.
+pub(super) struct Row {
+    pub(super) table: Table,
+    pub(super) name: Vec<u8>,
+    /// When what it says was asked for.
+    pub(super) moment: Moment,
+    /// What it says; none where nothing is known any more.
+    pub(super) plain: Option<Vec<u8>>,
 }
 
-impl Writing<'_> {
+/// What rows are made with, and those that are made.
+pub(super) struct Writing<'a> {
+    seal: &'a Seal,
+    dating: Dating,
+    shapes: &'a [Arc<Shape>],
+    codec: &'a Codec,
+    pub(super) rows: Vec<Row>,
+    /// What they are packed with.
+    pub(super) dictionaries: HashMap<[u8; 16], Arc<Dictionary>>,
+}
+
+impl<'a> Writing<'a> {
+    /// No rows yet.
+    pub(super) fn new(seal: &'a Seal, dating: Dating, shapes: &'a [Arc<Shape>], codec: &'a Codec) -> Self {
+        Self { seal, dating, shapes, codec, rows: Vec::new(), dictionaries: HashMap::new() }
+    }
+
     /// Adds the rows of what one upstream request brought.
-    pub(super) fn save(&mut self, saving: &Saving) -> Result<(), Failed> {
-        let Some(shape) = self.shapes.get(usize::from(saving.scope.lookup)).map(Arc::clone) else { return Ok(()) };
-        let named = Named::new(&self.disk.seal, &saving.scope);
+    pub(super) fn save(&mut self, saving: &Saving) {
+        let Some(shape) = self.shapes.get(usize::from(saving.scope.lookup)).map(Arc::clone) else { return };
+        let named = Named::new(self.seal, &saving.scope);
         for id in &saving.gone {
             self.remove(&named, saving.scope.lookup, id);
         }
         for record in &saving.records {
-            self.customer(&named, &shape, record)?;
+            self.customer(&named, &shape, record);
         }
         for (id, fetched_at, records) in &saving.answers {
             let mut members = Vec::with_capacity(records.len());
             for record in records {
                 members.push(match record.identity() {
                     Some(identity) => {
-                        Member::Named(names::id_name(&self.disk.seal, saving.scope.lookup, &identity.to_owned()))
+                        Member::Named(names::id_name(self.seal, saving.scope.lookup, &identity.to_owned()))
                     }
-                    None => Member::Whole(self.packed(record)?),
+                    None => Member::Whole(self.packed(record)),
                 });
             }
-            let answer = Answer { fetched_at: self.disk.dating.moment(*fetched_at), members };
+            let answer = Answer { fetched_at: self.dating.moment(*fetched_at), members };
             self.answer(&named, saving.scope.lookup, id, &answer);
         }
-        self.put(Table::About, envelope_name(saving.scope.lookup), &saving.envelope);
-        Ok(())
+        let plain = Some(saving.envelope.to_vec());
+        let name = envelope_name(saving.scope.lookup);
+        self.rows.push(Row { table: Table::About, name, moment: Moment::default(), plain });
     }
 
-    fn customer(&mut self, named: &Named, shape: &Shape, record: &Record) -> Result<(), Failed> {
-        let Some(identity) = record.identity().map(crate::key::IdRef::to_owned) else { return Ok(()) };
+    fn customer(&mut self, named: &Named, shape: &Shape, record: &Record) {
+        let Some(identity) = record.identity().map(crate::key::IdRef::to_owned) else { return };
         let lookup = record.scope().lookup;
-        let own = names::id_name(&self.disk.seal, lookup, &identity);
-        let customer = self.packed(record)?;
+        let own = names::id_name(self.seal, lookup, &identity);
+        let customer = self.packed(record);
+        let moment = customer.fetched_at;
         let mut row = named.row(&identity);
         customer.write(&mut row);
-        self.put(Table::Customers, names::name(&own, &named.name).into(), &row);
-        let answer = Answer { fetched_at: customer.fetched_at, members: vec![Member::Named(own)] };
+        self.put(Table::Customers, names::name(&own, &named.name).into(), moment, row);
+        let answer = Answer { fetched_at: moment, members: vec![Member::Named(own)] };
         for id in &customer.ids {
             if shape.list(id.kind).unique {
                 self.answer(named, lookup, id, &answer);
             } else {
-                let name = names::name(&names::id_name(&self.disk.seal, lookup, id), &named.name);
+                let name = names::name(&names::id_name(self.seal, lookup, id), &named.name);
                 let mut row = Vec::new();
-                rows::number(&mut row, customer.fetched_at.0);
-                self.put(Table::Links, names::link(&name, &own), &row);
+                rows::number(&mut row, moment.0);
+                self.put(Table::Links, names::link(&name, &own), moment, row);
             }
         }
-        Ok(())
     }
 
     fn answer(&mut self, named: &Named, lookup: u8, id: &Id, answer: &Answer) {
-        let name = names::name(&names::id_name(&self.disk.seal, lookup, id), &named.name);
+        let name = names::name(&names::id_name(self.seal, lookup, id), &named.name);
         let mut row = named.row(id);
         answer.write(&mut row);
-        self.put(Table::Answers, name.into(), &row);
+        self.put(Table::Answers, name.into(), answer.fetched_at, row);
     }
 
-    /// What is kept of a key is not believed any more. In an older file it may be there as well: an answer without
-    /// a time says so.
+    /// What is kept of a key is not believed any more.
     fn remove(&mut self, named: &Named, lookup: u8, id: &Id) {
-        let name = names::name(&names::id_name(&self.disk.seal, lookup, id), &named.name);
+        let name = names::name(&names::id_name(self.seal, lookup, id), &named.name);
         for table in [Table::Answers, Table::Customers] {
-            self.put(table, name.into(), &[]);
+            self.rows.push(Row { table, name: name.into(), moment: Moment::default(), plain: None });
         }
     }
 
-    fn packed(&mut self, record: &Record) -> Result<Customer, Failed> {
+    fn packed(&mut self, record: &Record) -> Customer {
         let json = record.json();
         self.codec.see(&json);
         let packed = self.codec.pack(&json);
-        if let Some(Packed { dictionary, .. }) = &packed
-            && self.known.insert(dictionary.id().0)
-        {
-            let changes = self.disk.learn(self.file, dictionary)?;
-            self.changes.extend(changes);
+        if let Some(Packed { dictionary, .. }) = &packed {
+            self.dictionaries.entry(dictionary.id().0).or_insert_with(|| Arc::clone(dictionary));
         }
-        Ok(Customer::of(record, self.disk.dating.moment(record.fetched_at()), packed))
+        Customer::of(record, self.dating.moment(record.fetched_at()), packed)
     }
 
-    fn put(&mut self, table: Table, name: Vec<u8>, row: &[u8]) {
-        let value = self.disk.sealed(table, &name, row);
-        self.changes.push(Change { table, name, value: Some(value) });
-    }
-}
-
-impl Disk {
-    /// The envelope of the last success of a lookup path.
-    pub(super) fn envelope(&self, lookup: u8) -> Option<Vec<u8>> {
-        self.row(&self.views().ok()?, Table::About, &envelope_name(lookup)).ok()?
+    fn put(&mut self, table: Table, name: Vec<u8>, moment: Moment, plain: Vec<u8>) {
+        self.rows.push(Row { table, name, moment, plain: Some(plain) });
     }
 }
 
-fn envelope_name(lookup: u8) -> Vec<u8> {
+/// Where the envelope of a lookup path stands.
+pub(super) fn envelope_name(lookup: u8) -> Vec<u8> {
     vec![b'e', b'/', lookup]
 }

@@ -204,7 +204,7 @@ fn secrets_and_tokens_are_not_printed() {
 }
 
 /// Types that print a text of theirs, and why it is nobody's.
-const NOT_PERSONAL: [(&str, &str); 25] = [
+const NOT_PERSONAL: [(&str, &str); 26] = [
     ("clients/tokens.rs Flaw", "its sentences quote nothing"),
     ("config/changes.rs Changes", "names of keys of the configuration"),
     ("config/problems.rs Problem", "its sentences quote nothing"),
@@ -224,6 +224,7 @@ const NOT_PERSONAL: [(&str, &str); 25] = [
     ("shape.rs FieldPath", "configured"),
     ("shape.rs List", "configured"),
     ("shape.rs Shape", "configured"),
+    ("store/config.rs InRedis", "of the configuration"),
     ("trace/span.rs Value", "words of the program and of its configuration"),
     ("upstream/client.rs NoAnswer", "a sentence of the gateway's, or of TLS or the system about a connection"),
     ("upstream/credentials.rs Application", "the application's name; its secret is a `Secret`"),

@@ -22,7 +22,7 @@ const HOMES: [(&str, &[&str]); 13] = [
     ("governor", &["dispatch/pacer", "clients.rs"]),
     ("sha2", &["admin/page.rs", "clients", "codec/dictionary.rs", "key_hash.rs", "replicas/name.rs", "store/seal.rs"]),
     ("hmac", &["key_hash.rs", "store/seal.rs"]),
-    ("redb", &["store/generation.rs"]),
+    ("redb", &["store/disk/generation.rs"]),
     ("chacha20poly1305", &["store/seal.rs"]),
     ("subtle", &["clients"]),
     ("zstd", &["codec/"]),

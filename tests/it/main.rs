@@ -81,6 +81,7 @@ mod replicas;
 // The configuration, read again while the program runs.
 mod reload;
 // What survives a restart, and a kill.
+mod shared_store;
 mod store;
 // The program over TLS and HTTP/2.
 mod tls;

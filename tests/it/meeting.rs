@@ -147,7 +147,8 @@ impl Known {
     }
 
     fn clock(&self) -> Clock {
-        Clock { run: self.run.clone(), before: Instant::now(), micros: u64::try_from(self.now()).unwrap() }
+        let now = Instant::now();
+        Clock { run: self.run.clone(), before: now, after: now, micros: u64::try_from(self.now()).unwrap() }
     }
 
     fn lose(&mut self) -> Result<(), Lost> {

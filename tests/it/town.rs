@@ -4,6 +4,7 @@
 use std::{
     collections::HashSet,
     net::SocketAddr,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
         Arc,
@@ -28,10 +29,12 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// slots that were granted as one are still seen, and that the pace is exact is shown where time is virtual.
 pub const KEPT: Duration = Duration::from_millis(300);
 
-/// A redis-server on a port of its own, which keeps nothing on disk.
+/// A redis-server on a port of its own, which keeps nothing on disk but what it is told to save.
 pub struct Redis {
     child: Child,
     port: u16,
+    folder: PathBuf,
+    more: Vec<String>,
 }
 
 /// libfaketime, where Debian puts it.
@@ -43,18 +46,36 @@ pub fn faketime() -> String {
 
 impl Redis {
     pub async fn start() -> Self {
+        Self::start_in(Path::new("/tmp"), &[]).await
+    }
+
+    /// One that keeps in this directory what it is told to save, with these arguments.
+    pub async fn start_in(folder: &Path, more: &[&str]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let redis = Self { child: Self::spawn(port), port };
+        let more: Vec<String> = more.iter().map(|&more| more.to_owned()).collect();
+        let redis = Self { child: Self::spawn(port, (folder, &more)), port, folder: folder.to_owned(), more };
         redis.ready().await;
         redis
     }
 
-    fn spawn(port: u16) -> Child {
-        let port = port.to_string();
-        let arguments = ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no", "--dir", "/tmp"];
+    fn spawn(port: u16, (folder, more): (&Path, &[String])) -> Child {
+        let (port, folder) = (port.to_string(), folder.to_str().unwrap());
+        let file = format!("{port}.rdb");
+        let arguments = ["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no", "--dir", folder];
         let mut command = Command::new("redis-server");
-        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(arguments).args(["--dbfilename", &file]).args(more);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().expect("redis-server is installed by tests/setup.sh")
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.port))
+    }
+
+    /// What it saved last.
+    pub fn saved(&self) -> PathBuf {
+        self.folder.join(format!("{}.rdb", self.port))
     }
 
     async fn ready(&self) {
@@ -62,10 +83,10 @@ impl Redis {
         until("redis to listen", async || TcpStream::connect(address).await.ok()).await;
     }
 
-    /// Ends it, and starts another in its place that knows nothing.
+    /// Ends it, and starts another in its place that knows nothing but what was saved.
     pub async fn restart(&mut self) {
         self.stop();
-        self.child = Self::spawn(self.port);
+        self.child = Self::spawn(self.port, (&self.folder, &self.more));
         self.ready().await;
     }
 
@@ -80,11 +101,12 @@ impl Redis {
     }
 
     /// Sends it a command, as a person would.
-    pub fn command(&self, words: &[&str]) {
+    pub fn command(&self, words: &[&str]) -> String {
         let port = self.port.to_string();
         let mut command = Command::new("redis-cli");
         let said = command.args(["-h", "127.0.0.1", "-p", &port]).args(words).output().unwrap();
         assert!(said.status.success(), "{words:?}");
+        String::from_utf8_lossy(&said.stdout).trim().to_owned()
     }
 }
 

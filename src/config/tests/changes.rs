@@ -9,12 +9,18 @@ use super::{
 use crate::server::authority::Authority;
 
 /// Keys that need a restart.
-const FIXED: [&str; 58] = [
+const FIXED: [&str; 64] = [
+    "store.ca_file",
     "store.capacity",
     "store.key_file",
     "store.kind",
     "store.max_age",
+    "store.password",
+    "store.password_file",
     "store.path",
+    "store.prefix",
+    "store.url",
+    "store.username",
     "cache.capacity",
     "cache.compression",
     "cache.idle_refresh",

@@ -7,6 +7,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{
     super::{LogFormat, Lookup, file::Written, reader::Reader, sections, value::format_duration},
+    store::{in_redis, stored},
     tls::tls,
     *,
 };
@@ -62,28 +63,6 @@ fn leaves_of(text: &str) -> BTreeSet<String> {
 
 fn batch_add(path: &str) -> passthrough::Invalidate {
     passthrough::Invalidate { path: path.to_owned(), items: "data".to_owned() }
-}
-
-/// A store on a disk, with a key file.
-fn stored() -> String {
-    let key = concat!(env!("CARGO_MANIFEST_DIR"), "/src/config/tests/store.key");
-    format!("[store]\nkind = \"disk\"\npath = \"/a b\"\ncapacity = \"1GiB\"\nkey_file = {key:?}\n")
-}
-
-#[test]
-fn a_store_keeps_answers_as_long_as_they_may_be_given_unless_told_otherwise() {
-    let store = accepted("[store]\nkind = \"disk\"\npath = \"a\"", &[]).store.expect("a store");
-    assert_eq!((store.capacity, store.max_age), (10 << 30, Duration::from_secs(24 * 3600 + 600)));
-    assert!(store.key_file.is_none());
-    let problems = Config::parse(
-        "upstream.base_url = \"http://a\"\n[store]\nkind = \"disk\"\ncapacity = \"1MiB\"\nkey_file = \"Cargo.toml\"",
-        pairs(&[]),
-    );
-    let problems = problems.expect_err("three problems").to_string();
-    for key in ["store.path", "store.capacity", "store.key_file"] {
-        assert!(problems.contains(key), "{problems}");
-    }
-    assert_eq!(accepted(&stored().replace("disk", "none"), &[]).store, None);
 }
 
 #[test]
@@ -193,7 +172,7 @@ fn the_complete_file_shows_every_known_key() {
     let shown = leaves_of(&uncommented());
     let missing: Vec<_> = known(&uncommented()).into_iter().filter(|key| !shown.contains(key)).collect();
     assert!(missing.is_empty(), "config/gateway.toml does not show {missing:?}");
-    assert_eq!(known(&uncommented()).len(), 84, "a key came or went: does CONTRACT.md know?");
+    assert_eq!(known(&uncommented()).len(), 90, "a key came or went: does CONTRACT.md know?");
 }
 
 #[test]
@@ -206,7 +185,7 @@ fn the_complete_file_shows_no_unknown_key() {
         "server.tls.",
         "log.key_hash_secret_file",
         "replicas.",
-        "store.key_file",
+        "store.",
     ];
     let is_expected = |key: &str| shown.iter().any(|shown| key.starts_with(shown));
     assert!(problems.iter().all(|problem| is_expected(&problem.key)), "{problems}");
@@ -229,9 +208,12 @@ fn the_resolved_text_shows_every_known_key() {
     let others = "[replicas]\nkind = \"redis\"\nurl = \"rediss://h\"\nusername = \"me\"\nca_file = \"ca.pem\"";
     shown.extend(leaves_of(&accepted(others, &[("GATEWAY_REPLICAS__PASSWORD", "hunter2")]).to_toml()));
     shown.extend(leaves_of(&accepted(&stored(), &[]).to_toml()));
+    let redis = format!("{}username = \"me\"\n", in_redis());
+    shown.extend(leaves_of(&accepted(&redis, &[("GATEWAY_STORE__PASSWORD", "hunter2")]).to_toml()));
     // Where a secret came from is not shown, like the secret.
-    let files = ["upstream.credentials.instance_secret_file", "log.key_hash_secret_file", "replicas.password_file"];
+    let files = ["upstream.credentials.instance_secret_file", "log.key_hash_secret_file"];
     shown.extend(files.map(str::to_owned));
+    shown.extend(["replicas.password_file", "store.password_file"].map(str::to_owned));
     assert_eq!(shown, known(&uncommented()));
     assert!(!managed.to_toml().contains("hunter2") && !hashed.to_toml().contains("hunter2"));
     assert!(!format!("{managed:?}{hashed:?}").contains("hunter2"));
@@ -292,6 +274,7 @@ fn the_resolved_text_reads_back_to_the_same_configuration() {
         accepted(&clients, &[]),
         accepted(&tls, &[]),
         accepted(&stored(), &[]),
+        accepted(&in_redis(), &[]),
     ] {
         let text = config.to_toml();
         assert_eq!(Config::parse(&text, pairs(&[])).as_ref(), Ok(&config), "{text}");

@@ -6,6 +6,7 @@ mod log;
 mod overrides;
 mod refusals;
 mod replicas;
+mod store;
 mod tls;
 
 use std::io::Write as _;

@@ -9,7 +9,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::{Answered, Config, KeyFile, Opened, Saving, Store, StoreKey, disk::Disk};
+use super::{Answered, KeyFile, OnDisk as Config, Opened, Saving, Store, StoreKey, disk::Disk};
 use crate::{
     clock::{self, Instant},
     key::{Id, Kind, Scope, Value},
@@ -26,8 +26,8 @@ fn config(folder: &Path) -> Config {
 }
 
 fn start(config: &Config) -> Store {
-    let opened = Opened::new(config, OWNER).expect("it opens");
-    Store::start(opened, vec![Arc::new(Shape::audience_detail())], Metrics::new().store())
+    let opened = Opened::on_disk(config, OWNER).expect("it opens");
+    Store::start(opened, vec![Arc::new(Shape::audience_detail())], Metrics::new().store(false))
 }
 
 fn scope(company: u8) -> Arc<Scope> {
@@ -149,7 +149,7 @@ async fn what_is_erased_is_gone_with_every_key_whoever_asked() {
     for number in 0..20 {
         store.save(saving(&by_id(number), at, vec![customer(number, &[number / 2], at)]));
     }
-    let erased = store.erase(store.begin_erasure(), 0, None, &[by_phone(3)]).await.expect("it is done");
+    let erased = store.erase(store.begin_erasure(), 0, None, (&[by_phone(3)], true)).await.expect("it is done");
     assert_eq!((erased.keys.len(), erased.customers.len()), (4, 2), "an id and a third id of two customers");
     assert!([by_id(6), by_third(7), by_phone(3)].iter().all(|id| erased.ids.contains(id)));
     drop(store);
@@ -161,9 +161,9 @@ async fn what_is_erased_is_gone_with_every_key_whoever_asked() {
         }
     }
     let other = crate::key::Credential::Gateway;
-    let erased = store.erase(store.begin_erasure(), 0, Some(&other), &[by_id(1)]).await.expect("it is done");
+    let erased = store.erase(store.begin_erasure(), 0, Some(&other), (&[by_id(1)], true)).await.expect("it is done");
     assert!(erased.customers.is_empty(), "it is another credential's");
-    let (keys, customers) = store.erase_all(store.begin_erasure()).await;
+    let (keys, customers) = store.erase_all(store.begin_erasure()).await.expect("it is done");
     assert_eq!((keys, customers), (36, 18));
     assert!(load(&store, &by_id(1)).await.is_none());
 }
@@ -184,7 +184,7 @@ async fn what_was_saved_or_erased_while_it_was_read_is_not_believed() {
     let believed = loaded.believe(&scope);
     assert!(believed.len() == 1 && believed[0].id == by_third(2), "there is a newer version of the other");
     let loaded = store.load(&scope, &shape, ids).await.expect("it is read");
-    let erased = store.erase(store.begin_erasure(), 0, None, &[by_id(77)]).await;
+    let erased = store.erase(store.begin_erasure(), 0, None, (&[by_id(77)], true)).await;
     assert!(erased.is_ok() && loaded.believe(&scope).is_empty());
     let erasing = store.begin_erasure();
     assert!(load(&store, &by_id(2)).await.is_none(), "nothing is read while something is erased");
@@ -282,19 +282,19 @@ fn a_directory_belongs_to_one_process_and_to_the_store() {
     use std::os::unix::fs::PermissionsExt as _;
     let folder = TempDir::new().expect("a directory");
     let config = config(folder.path());
-    let first = Opened::new(&config, OWNER).expect("it opens");
+    let first = Opened::on_disk(&config, OWNER).expect("it opens");
     let mode = |path: &Path| fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
     assert_eq!(mode(&config.path), 0o700);
     assert!(fs::read_dir(&config.path).expect("a directory").flatten().all(|file| mode(&file.path()) == 0o600));
-    let refused = Opened::new(&config, OWNER).err().expect("it is locked");
+    let refused = Opened::on_disk(&config, OWNER).err().expect("it is locked");
     assert!(refused.ends_with("is in use by another process"), "{refused}");
     drop(first);
-    assert!(Opened::new(&config, OWNER).is_ok());
+    assert!(Opened::on_disk(&config, OWNER).is_ok());
     let crowded = folder.path().join("crowded");
     fs::create_dir(&crowded).expect("a directory");
     fs::write(crowded.join("letter"), "dear").expect("a file");
     fs::set_permissions(&crowded, fs::Permissions::from_mode(0o755)).expect("it is ours");
-    assert!(Opened::new(&Config { path: crowded.clone(), ..config.clone() }, OWNER).is_err());
+    assert!(Opened::on_disk(&Config { path: crowded.clone(), ..config.clone() }, OWNER).is_err());
     let file = Config { path: crowded.join("letter"), ..config };
-    assert!(Opened::new(&file, OWNER).is_ok(), "a file in its place is set aside");
+    assert!(Opened::on_disk(&file, OWNER).is_ok(), "a file in its place is set aside");
 }

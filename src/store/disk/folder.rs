@@ -13,7 +13,7 @@ use std::{
 
 use tracing::warn;
 
-use super::seal::StoreKey;
+use crate::store::seal::StoreKey;
 
 /// What the files of the store end with.
 const ENDING: &str = ".rows";

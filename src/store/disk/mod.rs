@@ -8,6 +8,12 @@
 //! - **Times.** Each commit notes when it was made. Where the wall clock says less when the store is opened, it went back, and
 //!   nobody knows how old anything is: everything is removed.
 
+mod erase;
+mod folder;
+mod generation;
+mod read;
+pub(super) mod writer;
+
 use std::{
     collections::HashMap,
     fs,
@@ -20,12 +26,15 @@ use std::{
 
 use tracing::{info, warn};
 
-use super::{
-    Config,
-    dating::{Dating, Moment},
+use self::{
     folder::Folder,
     generation::{Change, Failed, Generation, View},
+};
+use super::{
+    OnDisk,
+    dating::{Dating, Moment},
     names::{Name, Table},
+    save::Row,
     seal::Seal,
 };
 use crate::{
@@ -50,17 +59,17 @@ const DICTIONARY: &[u8] = b"dictionary";
 pub(super) struct Disk {
     folder: Folder,
     pub(super) seal: Seal,
-    pub(super) dating: Dating,
+    dating: Dating,
     capacity: u64,
-    pub(super) max_age: Duration,
+    max_age: Duration,
     owner: Name,
     files: RwLock<Arc<[Arc<File>]>>,
     dictionaries: Mutex<HashMap<[u8; 16], Arc<Dictionary>>>,
 }
 
 /// One of its files.
-pub(super) struct File {
-    pub(super) generation: Generation,
+struct File {
+    generation: Generation,
     /// When it was written to last.
     seen: AtomicU64,
     /// When it was opened or made.
@@ -71,12 +80,12 @@ pub(super) struct File {
 
 impl Disk {
     /// Opens the store of an owner: the upstream and the lookup paths whose answers it holds.
-    pub(super) fn open(config: &Config, owner: &str) -> Result<Self, String> {
+    pub(super) fn open(config: &OnDisk, owner: &str) -> Result<Self, String> {
         Self::open_at(config, owner, SystemTime::now())
     }
 
     /// The same when the wall clock says `wall`.
-    pub(super) fn open_at(config: &Config, owner: &str, wall: SystemTime) -> Result<Self, String> {
+    pub(super) fn open_at(config: &OnDisk, owner: &str, wall: SystemTime) -> Result<Self, String> {
         let folder = Folder::open(&config.path)?;
         let key = match &config.key_file {
             Some(file) => file.key.clone(),
@@ -158,11 +167,11 @@ impl Disk {
         self.seal.name(b'k', &[b"format 1"])
     }
 
-    pub(super) fn now(&self) -> Moment {
+    fn now(&self) -> Moment {
         self.dating.moment(clock::now())
     }
 
-    pub(super) fn files(&self) -> Arc<[Arc<File>]> {
+    fn files(&self) -> Arc<[Arc<File>]> {
         Arc::clone(&self.files.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -171,12 +180,12 @@ impl Disk {
     }
 
     /// What every file holds now, newest first.
-    pub(super) fn views(&self) -> Result<Vec<View>, Failed> {
+    fn views(&self) -> Result<Vec<View>, Failed> {
         self.files().iter().map(|file| file.generation.view()).collect()
     }
 
     /// Begins a file, to which is written from now on.
-    pub(super) fn add_file(&self) -> Result<Arc<File>, Failed> {
+    fn add_file(&self) -> Result<Arc<File>, Failed> {
         let files = self.files();
         let number = files.first().map_or(1, |file| file.generation.number + 1);
         let path = self.folder.make(number).map_err(|error| Failed::System(error.kind()))?;
@@ -191,7 +200,7 @@ impl Disk {
     }
 
     /// The file that is written to, closed and followed by another if it holds its share.
-    pub(super) fn current(&self) -> Result<Arc<File>, Failed> {
+    fn current(&self) -> Result<Arc<File>, Failed> {
         let newest = self.files().first().cloned();
         let Some(newest) = newest else { return self.add_file() };
         let is_full = newest.written.load(Relaxed) >= self.capacity / FILES / 2;
@@ -200,7 +209,7 @@ impl Disk {
     }
 
     /// Makes these changes in a file.
-    pub(super) fn commit(&self, file: &File, mut changes: Vec<Change>) -> Result<(), Failed> {
+    fn commit(&self, file: &File, mut changes: Vec<Change>) -> Result<(), Failed> {
         let now = self.now();
         let bytes: usize =
             changes.iter().map(|change| change.name.len() + change.value.as_ref().map_or(0, Vec::len)).sum();
@@ -212,7 +221,7 @@ impl Disk {
     }
 
     /// Removes the files for which there is no room any more, and those of which nothing may be given.
-    pub(super) fn trim(&self) {
+    fn trim(&self) {
         let now = self.now();
         self.remove(|file| {
             Moment(file.seen.load(Relaxed)).age(now).is_some_and(|age| age > self.max_age) && file.is_used()
@@ -231,7 +240,7 @@ impl Disk {
     }
 
     /// Removes files, the oldest first: what one had made old must not be there without it.
-    pub(super) fn remove(&self, which: impl Fn(&File) -> bool) {
+    fn remove(&self, which: impl Fn(&File) -> bool) {
         let (gone, kept): (Vec<_>, Vec<_>) = self.files().iter().cloned().partition(|file| which(file));
         if gone.is_empty() {
             return;
@@ -241,19 +250,19 @@ impl Disk {
     }
 
     /// Something is not what was written: sets everything aside.
-    pub(super) fn set_aside(&self, reason: &Failed) {
+    fn set_aside(&self, reason: &Failed) {
         self.set_files(Vec::new());
         self.dictionaries.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.folder.set_all_aside(&reason.to_string());
     }
 
     /// Bytes on the disk.
-    pub(super) fn bytes(&self) -> u64 {
+    fn bytes(&self) -> u64 {
         self.files().iter().map(|file| file.generation.bytes()).sum()
     }
 
     /// What stands under a name in the newest file that has it.
-    pub(super) fn row(&self, views: &[View], table: Table, name: &[u8]) -> Result<Option<Vec<u8>>, Failed> {
+    fn row(&self, views: &[View], table: Table, name: &[u8]) -> Result<Option<Vec<u8>>, Failed> {
         for view in views {
             if let Some(sealed) = view.get(table, name)? {
                 return self.unseal(table, name, &sealed).map(Some);
@@ -262,17 +271,23 @@ impl Disk {
         Ok(None)
     }
 
+    /// The change that writes a row. What nothing is known of may stand in an older file: an empty row says so.
+    fn change(&self, Row { table, name, plain, .. }: Row) -> Change {
+        let value = self.sealed(table, &name, &plain.unwrap_or_default());
+        Change { table, name, value: Some(value) }
+    }
+
     /// A row as it is kept.
-    pub(super) fn sealed(&self, table: Table, name: &[u8], plain: &[u8]) -> Vec<u8> {
+    fn sealed(&self, table: Table, name: &[u8], plain: &[u8]) -> Vec<u8> {
         self.seal.close(&place(table, name), plain)
     }
 
-    pub(super) fn unseal(&self, table: Table, name: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Failed> {
+    fn unseal(&self, table: Table, name: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Failed> {
         self.seal.open(&place(table, name), sealed).ok_or(Failed::Damaged)
     }
 
     /// The dictionary of this id.
-    pub(super) fn dictionary(&self, views: &[View], id: DictionaryId) -> Option<Arc<Dictionary>> {
+    fn dictionary(&self, views: &[View], id: DictionaryId) -> Option<Arc<Dictionary>> {
         let lock = || self.dictionaries.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(found) = lock().get(&id.0).cloned() {
             return Some(found);
@@ -284,14 +299,14 @@ impl Disk {
     }
 
     /// The dictionary that was used last.
-    pub(super) fn last_dictionary(&self) -> Option<Arc<Dictionary>> {
+    fn last_dictionary(&self) -> Option<Arc<Dictionary>> {
         let views = self.views().ok()?;
         let id = views.iter().find_map(|view| view.get(Table::About, DICTIONARY).ok()?)?;
         self.dictionary(&views, DictionaryId(id.try_into().ok()?))
     }
 
     /// The changes by which a file knows a dictionary; none if it knows it already.
-    pub(super) fn learn(&self, file: &File, dictionary: &Arc<Dictionary>) -> Result<Vec<Change>, Failed> {
+    fn learn(&self, file: &File, dictionary: &Arc<Dictionary>) -> Result<Vec<Change>, Failed> {
         let name = dictionary_name(dictionary.id());
         if file.generation.view()?.get(Table::About, &name)?.is_some() {
             return Ok(Vec::new());

@@ -7,31 +7,14 @@ use std::collections::{BTreeSet, HashSet};
 use tracing::warn;
 
 use super::{
-    disk::Disk,
+    Disk,
     generation::{Change, Failed, View},
-    names::{self, Name, ScopeName, Table},
-    rows::{Answer, Customer, IdName, Input, Member},
 };
-use crate::key::{Credential, Id};
-
-/// Whose rows are erased, and what leads to them.
-pub(super) struct Order {
-    pub(super) lookup: u8,
-    /// Only what was asked for with this credential.
-    pub(super) whose: Option<Credential>,
-    pub(super) ids: Vec<Id>,
-}
-
-/// What was erased.
-#[derive(Default)]
-pub struct Erased {
-    /// The keys that were answered, by name.
-    pub(super) keys: HashSet<Name>,
-    /// The customers, by name.
-    pub(super) customers: HashSet<Name>,
-    /// Every id of those customers.
-    pub ids: Vec<Id>,
-}
+use crate::store::{
+    erased::{Erased, Order},
+    names::{self, IdName, Name, ScopeName, Table},
+    rows::{Answer, Customer, Input, Member},
+};
 
 /// One erasure under way.
 struct Erasing<'a> {
@@ -57,7 +40,7 @@ impl Disk {
             met: HashSet::new(),
             erased: Erased::default(),
         };
-        for id in &order.ids {
+        for id in &*order.ids {
             let mut beginning = names::id_name(&self.seal, order.lookup, id).to_vec();
             beginning.extend(half.iter().flatten());
             erasing.id(&beginning)?;
@@ -67,8 +50,7 @@ impl Disk {
         }
         let Erasing { rows, mut erased, .. } = erasing;
         self.remove_rows(&rows);
-        erased.ids.sort_unstable_by(|one, two| format_order(one).cmp(&format_order(two)));
-        erased.ids.dedup();
+        erased.tidy();
         Ok(erased)
     }
 
@@ -188,12 +170,4 @@ impl Erasing<'_> {
 
 fn scope_of(name: &[u8]) -> Option<ScopeName> {
     name.get(16..32)?.try_into().ok()
-}
-
-/// Any order, to find what stands there twice.
-fn format_order(id: &Id) -> (u8, Option<i64>, Option<&str>) {
-    match &id.value {
-        crate::key::Value::Int(number) => (id.kind.0, Some(*number), None),
-        crate::key::Value::Text(text) => (id.kind.0, None, Some(text)),
-    }
 }

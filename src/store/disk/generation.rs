@@ -14,14 +14,14 @@ use redb::{
     TableDefinition,
 };
 
-use super::names::Table;
+use crate::store::names::Table;
 
 /// Rows that begin alike and are read at once, at most: a phone with more customers is no phone.
 const MOST_ALIKE: usize = 10_000;
 
 /// Why a file cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failed {
+pub(in crate::store) enum Failed {
     /// It is not what was written.
     #[error("it is damaged, or no file of this program")]
     Damaged,
