@@ -500,3 +500,91 @@ async fn a_full_redis_still_erases() {
     one.lookup(&by_id(4)).await;
     until("it to be stored", async || two.cached(&by_id(4)).await).await;
 }
+
+/// How long everything is disturbed at random.
+fn disturbed_for() -> Duration {
+    let seconds = std::env::var("STORE_SECONDS").ok().and_then(|seconds| seconds.parse().ok());
+    Duration::from_secs(seconds.unwrap_or(4))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_happens_between_gateways_and_redis_nobody_who_was_purged_comes_back() {
+    let shop = Shop::new(&[]).await;
+    let (mut gateways, mut wires) = (Vec::new(), Vec::new());
+    for _ in 0..3 {
+        let wire = Wire::new(shop.redis.address()).await;
+        let gateway = shop.gateway_at(wire.address, "").await;
+        gateway.connected(1).await;
+        gateways.push(gateway);
+        wires.push(wire);
+    }
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let all: Vec<(SocketAddr, SocketAddr)> =
+        gateways.iter().map(|gateway| (gateway.callers, gateway.operators)).collect();
+    let mut tasks = JoinSet::new();
+    let until_when = Instant::now() + disturbed_for();
+    for caller in 0..6_u64 {
+        let (all, mut rng) = (all.clone(), rng.fork());
+        tasks.spawn(async move {
+            let (mut purged, mut next) = (Vec::new(), 10_000 * (caller + 1));
+            while Instant::now() < until_when {
+                // One who is purged is asked for nowhere any more; the others are everybody's.
+                next += 1;
+                let mut text = String::new();
+                for _ in 0..rng.u32(1..4) {
+                    let (callers, _) = all[rng.usize(..all.len())];
+                    let together = format!("{},{}", customer(next).id, customer(rng.u64(2..40)).id);
+                    let reply = lookup(callers, &format!(r#"{{"audienceUserIdList":[{together}]}}"#)).await;
+                    assert_eq!(reply.status, 200, "{}", reply.text());
+                    text = reply.text().to_owned();
+                }
+                let (_, operators) = all[rng.usize(..all.len())];
+                let has_phone = customer(next).phones.first().is_some_and(|phone| text.contains(&**phone));
+                let by = if has_phone && rng.bool() { by_phone(next) } else { by_id(next) };
+                if send(operators, Method::POST, "/purge", &by, &[]).await.status == 200 {
+                    purged.push(next);
+                }
+            }
+            purged
+        });
+    }
+    while Instant::now() < until_when {
+        tokio::time::sleep(Duration::from_millis(rng.u64(20..200))).await;
+        let wire = &wires[rng.usize(..wires.len())];
+        match rng.u8(..6) {
+            0 | 1 => wire.cut(),
+            2 | 3 => wire.mend(),
+            4 => drop(shop.redis.command(&["CLIENT", "PAUSE", "150"])),
+            _ if rng.u8(..4) == 0 => drop(shop.redis.command(&["FLUSHALL"])),
+            _ => {}
+        }
+    }
+    wires.iter().for_each(Wire::mend);
+    let mut purged = Vec::new();
+    while let Some(ended) = tasks.join_next().await {
+        purged.extend(ended.unwrap());
+    }
+    assert!(purged.len() > 10, "{}", purged.len());
+    let newcomer = shop.gateway().await;
+    for gateway in &gateways {
+        gateway.connected(1).await;
+        // What it owes is erased, and what it missed is heard, when it reads again.
+        until("it to read the store", async || {
+            let before = gateway.figure("gateway_store_reads_total{result=\"found\"}").await
+                + gateway.figure("gateway_store_reads_total{result=\"absent\"}").await;
+            gateway.cached(&by_id(rng.u64(500..9000))).await;
+            let after = gateway.figure("gateway_store_reads_total{result=\"found\"}").await
+                + gateway.figure("gateway_store_reads_total{result=\"absent\"}").await;
+            (after > before).then_some(())
+        })
+        .await;
+    }
+    for gateway in gateways.iter().chain([&newcomer]) {
+        for index in &purged {
+            assert!(gateway.cached(&by_id(*index)).await.is_none(), "{index} is back at {}", gateway.name);
+        }
+        assert!(!gateway.log(&shop).contains("panicked"));
+    }
+}

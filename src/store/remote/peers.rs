@@ -52,8 +52,9 @@ pub(super) struct Known {
 
 /// What was told.
 enum Said {
-    /// Everything that was written is not believed any more; what is in memory has nothing to do with that.
-    Begun,
+    /// Everything that was written is not believed any more; what is in memory has nothing to do with that for who knows of
+    /// the same erasures as the author, up to the one of this number and tag.
+    Begun(u64, String),
     /// Everything is erased.
     All,
     /// Some ids are.
@@ -91,6 +92,8 @@ impl Known {
     fn note(&mut self, Entry { number, tag, said, .. }: Entry) {
         let is_new_epoch = !matches!(said, Said::Some(_));
         match self.generation {
+            // What follows an epoch is told again to who joins that.
+            _ if self.is_joining && (is_new_epoch || self.must_join) => {}
             _ if self.is_joining => self.ahead = self.ahead.take().max(Some((number, tag))),
             Some(last) if number <= last => return,
             Some(last) if number == last + 1 => {
@@ -118,7 +121,7 @@ impl Known {
         let keys = saving.digests();
         let own = names::credential_name(seal, &saving.scope.credential);
         self.heard.iter().filter(|(number, _)| *number > since).any(|(_, said)| match said {
-            Said::Begun => false,
+            Said::Begun(..) => false,
             Said::All => true,
             Said::Some(told) => {
                 told.lookup == saving.scope.lookup
@@ -126,6 +129,11 @@ impl Known {
                     && told.ids.iter().any(|id| keys.contains(&id.borrowed().digest(&saving.scope)))
             }
         })
+    }
+
+    /// Whether this is the last erasure of which it has heard.
+    fn is_as_of(&self, number: u64, tag: &str) -> bool {
+        self.is_joining || self.generation == Some(number) && self.tag == tag
     }
 
     /// What the server's clock shows. Whether it went back.
@@ -200,16 +208,18 @@ impl Remote {
         let text = |word: &[u8]| std::str::from_utf8(word).map(str::to_owned).map_err(|_not_text| not_understood());
         let (epoch, tag) = (text(epoch)?.into(), text(tag)?);
         let generation = scripts::number(generation).ok_or_else(not_understood)?;
-        self.catch_up(shared, before.zip(Some(generation)), kind == b"lost", missed);
+        self.catch_up(shared, before.zip(Some(generation)), kind, missed);
         Ok(Joined { epoch, generation, tag, must_sweep: must_sweep == b"1" })
     }
 
     /// Forgets what was erased while the process was away.
-    fn catch_up(&self, shared: &Shared, between: Option<(u64, u64)>, is_lost: bool, missed: &[Vec<u8>]) {
+    fn catch_up(&self, shared: &Shared, between: Option<(u64, u64)>, kind: &[u8], missed: &[Vec<u8>]) {
         let read: Option<Vec<_>> = missed.iter().map(|entry| self.read_entry(entry)).collect();
         let expected = between.map(|(before, now)| before + 1..=now);
-        let is_whole = |read: &Vec<Entry>| {
-            is_lost || expected.is_some_and(|expected| expected.eq(read.iter().map(|entry| entry.number)))
+        let is_whole = |read: &Vec<Entry>| match kind {
+            b"all" => between.is_some(),
+            b"next" => expected.is_some_and(|expected| expected.eq(read.iter().map(|entry| entry.number))),
+            _ => false,
         };
         shared.sequence.begin_erasure();
         match read.filter(is_whole) {
@@ -218,7 +228,7 @@ impl Remote {
                     self.obey(&entry);
                     self.known().remember(entry.number, entry.said);
                 }
-                if is_lost {
+                if kind == b"all" {
                     // Their numbers say nothing.
                     self.known().heard.clear();
                 }
@@ -243,6 +253,13 @@ impl Remote {
             return shared.sequence.alarm();
         };
         let must_leave = !entry.is_own && !matches!(entry.said, Said::Some(_));
+        if let Said::Begun(number, tag) = &entry.said
+            && !entry.is_own
+            && !self.known().is_as_of(*number, tag)
+            && let Some(memory) = self.memory()
+        {
+            memory.forget_all();
+        }
         // From before the first is forgotten until it is noted, what is read is not believed.
         shared.sequence.begin_erasure();
         self.obey(&entry);
@@ -260,7 +277,7 @@ impl Remote {
     fn obey(&self, entry: &Entry) {
         let (false, Some(memory)) = (entry.is_own, self.memory()) else { return };
         match &entry.said {
-            Said::Begun => {}
+            Said::Begun(..) => {}
             Said::All => {
                 memory.forget_all();
             }
@@ -297,7 +314,11 @@ impl Remote {
         let tag = std::str::from_utf8(words.next()?).ok()?.to_owned();
         let is_own = tag.starts_with(&self.origin);
         let said = match words.next()? {
-            b"begun" => Said::Begun,
+            b"begun" => {
+                let (number, tag) = std::str::from_utf8(words.next()?).ok()?.split_once(' ')?;
+                // Who had never joined knew nothing.
+                Said::Begun(number.parse().unwrap_or_default(), tag.to_owned())
+            }
             b"all" => Said::All,
             b"some" => Said::Some(Elsewhere::read(&self.seal.open(PLACE, words.next()?)?)?),
             _ => return None,
