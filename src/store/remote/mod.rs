@@ -14,6 +14,7 @@
 mod erase;
 mod fetched;
 mod peers;
+mod said;
 mod save;
 mod scripts;
 pub(super) mod worker;

@@ -1,24 +1,17 @@
 //! The other gateways: what they have erased is forgotten here, in the order in which it happened.
 
-use std::{
-    collections::VecDeque,
-    sync::{Arc, atomic::Ordering::Relaxed},
-    time::Duration,
-};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use tracing::{info, warn};
 
-use super::{LOG, Remote, Tie, connected, not_understood, scripts};
+use super::{
+    LOG, Remote, Tie, connected, not_understood,
+    said::{Elsewhere, Entry, Said},
+    scripts,
+};
 use crate::{
-    key::Id,
     link::{Clock, Listen, Lost},
-    store::{
-        Saving, Shared,
-        erased::Order,
-        names::{self, CredentialName},
-        rows::{self, Input},
-        seal::Seal,
-    },
+    store::{Saving, Shared, names, seal::Seal},
 };
 
 /// Erasures that are remembered for what is still to be written. What was begun before them is not.
@@ -26,9 +19,6 @@ const REMEMBERED: usize = 256;
 
 /// So much may a clock go back without harm: no answer is good for so short a time.
 const TOLERANCE: Duration = Duration::from_secs(1);
-
-/// With what an erasure is sealed.
-const PLACE: &[u8] = b"erasure";
 
 /// What a process knows of the server and of the others.
 #[derive(Default)]
@@ -48,34 +38,6 @@ pub(super) struct Known {
     pub(super) must_join: bool,
     /// The server's clock went back.
     went_back: bool,
-}
-
-/// What was told.
-enum Said {
-    /// Everything that was written is not believed any more; what is in memory has nothing to do with that for who knows of
-    /// the same erasures as the author, up to the one of this number and tag.
-    Begun(u64, String),
-    /// Everything is erased.
-    All,
-    /// Some ids are.
-    Some(Elsewhere),
-}
-
-/// What was told, and by whom.
-struct Entry {
-    number: u64,
-    /// The name of the erasure, which no other has.
-    tag: String,
-    is_own: bool,
-    said: Said,
-}
-
-/// An erasure as it is told.
-pub(super) struct Elsewhere {
-    lookup: u8,
-    is_purge: bool,
-    whose: Option<CredentialName>,
-    ids: Vec<Id>,
 }
 
 impl Known {
@@ -291,58 +253,6 @@ impl Remote {
                 }
             }
         }
-    }
-
-    /// What everybody is told of an erasure.
-    pub(super) fn some(&self, order: &Order, ids: &[Id]) -> Vec<u8> {
-        let whose = order.whose.as_ref().map(|whose| names::credential_name(&self.seal, whose));
-        let mut plain = vec![order.lookup, u8::from(order.is_purge), u8::from(whose.is_some())];
-        plain.extend(whose.iter().flatten());
-        ids.iter().for_each(|id| rows::write_id(&mut plain, id));
-        [b"some ", &self.seal.close(PLACE, &plain)[..]].concat()
-    }
-
-    /// The name of an erasure that this process begins.
-    pub(super) fn tag(&self) -> String {
-        format!("{}.{}", self.origin, self.told.fetch_add(1, Relaxed))
-    }
-
-    /// What was told.
-    fn read_entry(&self, entry: &[u8]) -> Option<Entry> {
-        let mut words = entry.splitn(4, |byte| *byte == b' ');
-        let number = scripts::number(words.next()?)?;
-        let tag = std::str::from_utf8(words.next()?).ok()?.to_owned();
-        let is_own = tag.starts_with(&self.origin);
-        let said = match words.next()? {
-            b"begun" => {
-                let (number, tag) = std::str::from_utf8(words.next()?).ok()?.split_once(' ')?;
-                // Who had never joined knew nothing.
-                Said::Begun(number.parse().unwrap_or_default(), tag.to_owned())
-            }
-            b"all" => Said::All,
-            b"some" => Said::Some(Elsewhere::read(&self.seal.open(PLACE, words.next()?)?)?),
-            _ => return None,
-        };
-        Some(Entry { number, tag, is_own, said })
-    }
-}
-
-impl Elsewhere {
-    fn read(plain: &[u8]) -> Option<Self> {
-        let (&[lookup, is_purge, has_whose], mut rest) = plain.split_first_chunk()?;
-        let whose = match has_whose {
-            0 => None,
-            _ => {
-                let (whose, left) = rest.split_first_chunk()?;
-                rest = left;
-                Some(*whose)
-            }
-        };
-        let (mut input, mut ids) = (Input(rest), Vec::new());
-        while !input.0.is_empty() {
-            ids.push(input.id()?);
-        }
-        Some(Self { lookup, is_purge: is_purge != 0, whose, ids })
     }
 }
 
