@@ -10,7 +10,12 @@ use std::{
 use audience_gateway::simulator::{self, Simulator};
 use http::Method;
 use tokio::{
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::watch,
     task::JoinSet,
     time::Instant,
 };
@@ -21,9 +26,10 @@ use crate::{
     town::{Redis, faketime},
 };
 
-/// A connection to Redis that can be cut.
+/// A connection to Redis that can be cut, and on which what is sent there can be held up.
 struct Wire {
     address: SocketAddr,
+    is_held: watch::Sender<bool>,
     is_cut: Arc<Mutex<Option<JoinSet<()>>>>,
     _task: JoinSet<()>,
 }
@@ -34,27 +40,53 @@ impl Wire {
         let address = listener.local_addr().unwrap();
         let is_cut = Arc::new(Mutex::new(Some(JoinSet::new())));
         let (open, mut task) = (Arc::clone(&is_cut), JoinSet::new());
+        let is_held = watch::Sender::new(false);
+        let held = is_held.subscribe();
         task.spawn(async move {
             loop {
-                let (mut from, _) = listener.accept().await.unwrap();
+                let (from, _) = listener.accept().await.unwrap();
                 let Some(ends) = &mut *open.lock().unwrap() else { continue };
+                let held = held.clone();
                 ends.spawn(async move {
-                    if let Ok(mut to) = TcpStream::connect(to).await {
-                        let _ended = tokio::io::copy_bidirectional(&mut from, &mut to).await;
+                    let Ok(to) = TcpStream::connect(to).await else { return };
+                    let ((mut here, mut back), (mut there, to)) = (from.into_split(), to.into_split());
+                    tokio::select! {
+                        // What it says to Redis.
+                        _ended = carry(&mut here, to, held) => {}
+                        // What that answers.
+                        _ended = tokio::io::copy(&mut there, &mut back) => {}
                     }
                 });
             }
         });
-        Self { address, is_cut, _task: task }
+        Self { address, is_held, is_cut, _task: task }
     }
 
     fn cut(&self) {
         *self.is_cut.lock().unwrap() = None;
     }
 
+    /// What is sent from now on arrives when it is let go.
+    fn hold(&self) {
+        self.is_held.send_replace(true);
+    }
+
+    fn let_go(&self) {
+        self.is_held.send_replace(false);
+    }
+
     fn mend(&self) {
         *self.is_cut.lock().unwrap() = Some(JoinSet::new());
     }
+}
+
+async fn carry(from: &mut OwnedReadHalf, mut to: OwnedWriteHalf, mut held: watch::Receiver<bool>) {
+    let mut bytes = vec![0; 65_536];
+    while let Ok(count) = from.read(&mut bytes).await
+        && count > 0
+        && held.wait_for(|is_held| !is_held).await.is_ok()
+        && to.write_all(&bytes[..count]).await.is_ok()
+    {}
 }
 
 /// An upstream, a Redis, and room for gateways.
@@ -304,6 +336,31 @@ async fn who_was_away_hears_what_was_erased_and_keeps_the_rest() {
         .await;
     assert!(two.cached(&by_id(3)).await.is_some(), "from the store");
     assert!(two.figure("gateway_store_reads_total{result=\"found\"}").await > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_fetched_before_an_erasure_and_arrives_after_it_is_not_written() {
+    let shop = Shop::new(&[]).await;
+    let wire = Wire::new(shop.redis.address()).await;
+    let (one, two) = (shop.gateway_at(wire.address, "").await, shop.gateway().await);
+    one.connected(1).await;
+    one.lookup(&by_id(9)).await;
+    one.saved(1).await;
+    wire.hold();
+    one.lookup(&by_id(2)).await;
+    one.lookup(&by_id(3)).await;
+    assert_eq!(two.purge(&by_id(2)).await.status, 200);
+    wire.let_go();
+    one.forgets(&by_id(2)).await;
+    one.lookup(&by_id(4)).await;
+    let three = shop.gateway().await;
+    until("it to write again", async || {
+        one.purge(&by_id(10)).await;
+        one.lookup(&by_id(10)).await;
+        three.cached(&by_id(10)).await
+    })
+    .await;
+    assert!(three.cached(&by_id(2)).await.is_none() && two.cached(&by_id(2)).await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
