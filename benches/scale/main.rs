@@ -18,8 +18,8 @@
 //! | Zipf | of lookups drawn by Zipf, where each miss is fetched at once: the part that hits, and customers let go |
 //!
 //! **Waiters** ([`wake`]): one lookup asks for a hundred keys, and while the upstream keeps its answer back thousands of
-//! others ask for one of them each, all over connections of their own. And once more without sockets ([`woken`]): from the
-//! upstream's answer until each caller's task goes on.
+//! others ask for one of them each: first without sockets ([`woken`]), from the upstream's answer until each caller's task goes
+//! on; then all over connections of their own.
 //!
 //! Without `--bench`, which `cargo bench` says, a few customers and waiters: a smoke test.
 #![expect(clippy::unwrap_used, reason = "a measurement that cannot go on ends")]
@@ -82,13 +82,13 @@ fn main() {
         load::apart(&options, customers, accounted / 2, &mut out);
     }
     if options.waiters > 0 {
-        writeln!(out, "\n{}", wake::HEAD).unwrap();
-        for cores in if options.bench { &["0", "0,1"][..] } else { &["0"] } {
-            wake::measure(&options, cores, &mut out);
-        }
         writeln!(out, "\n{}", woken::HEAD).unwrap();
         for cores in [1, 2] {
             woken::measure(&options, cores, &mut out);
+        }
+        writeln!(out, "\n{}", wake::HEAD).unwrap();
+        for cores in if options.bench { &["0", "0,1"][..] } else { &["0"] } {
+            wake::measure(&options, cores, &mut out);
         }
     }
 }

@@ -11,24 +11,21 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use super::{
-    entry::{Again, Background, Entry, Halved, Held, Lane, Need, Place},
+    entry::{Again, Halved, Held, Lane, Need, Place},
     queue::Queue,
-    ticket::{Failure, Finished, Outcome, TicketId},
+    ticket::{Failure, Finished},
 };
 use crate::{cache::Answer, clock::Instant, key::Key, trace, upstream::verdict::Ask};
 
 /// Names a batch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct BatchId(u64);
+pub struct BatchId(pub(super) u64);
 
 /// Attempts per key before its callers are told that the upstream does not answer.
 pub const MAX_ATTEMPTS: u8 = 3;
 
 /// How long a key that the upstream refused rides alone.
 pub const SUSPECT_FOR: Duration = Duration::from_secs(60);
-
-/// Refused keys remembered at once; more than a minute can bring at one a second, with room for short intervals.
-const MAX_SUSPECTS: usize = 1024;
 
 /// Rejected batches whose halves are watched at once: one for each level of the halvings under way, several times over.
 const MAX_HALVED: usize = 64;
@@ -74,7 +71,7 @@ pub(super) struct Flight {
     pub(super) lane: Lane,
     pub(super) how: Again,
     /// Whether it has been answered.
-    passed: bool,
+    pub(super) passed: bool,
 }
 
 impl<W> Queue<W> {
@@ -172,112 +169,6 @@ impl<W> Queue<W> {
             let size = halved.size;
             self.halved.remove(&whole);
             self.limit.too_large(size, now);
-        }
-    }
-
-    /// Applies what became of each key of a batch, in the order of its ask, and returns the tickets that are over.
-    pub fn settle(&mut self, batch: BatchId, settled: Vec<Settled>, now: Instant) -> Vec<Finished<W>> {
-        let Some(flight) = self.flights.remove(&batch) else { return Vec::new() };
-        if let (Again::Exactly(whole), false) = (flight.how, flight.passed) {
-            self.halved.remove(&whole); // Not both of its halves pass.
-        }
-        let mut touched = Vec::new();
-        for (key, settled) in flight.keys.into_iter().zip(settled) {
-            touched.extend(self.settle_key(batch, &key, settled, now));
-        }
-        self.make_room(0);
-        self.finish_each(touched, now)
-    }
-
-    /// Finishes those of the tickets that are over.
-    fn finish_each(&mut self, mut touched: Vec<TicketId>, now: Instant) -> Vec<Finished<W>> {
-        touched.sort_unstable();
-        touched.dedup();
-        self.finish(touched, now)
-    }
-
-    /// The upstream failed or refused: who has something older for this key is told so. Returns their tickets.
-    fn let_fall_back(&mut self, key: &Key, failure: &Failure) -> Vec<TicketId> {
-        let Some(entry) = self.entries.get_mut(key) else { return Vec::new() };
-        let (tickets, mut touched) = (&mut self.tickets, Vec::new());
-        let mut stays = |id: &TicketId, position: &mut usize| {
-            let Some(ticket) = tickets.get_mut(id).filter(|ticket| ticket.can_fall_back(*position)) else {
-                return true;
-            };
-            ticket.outcomes[*position] = Some(Outcome::Failed(failure.clone()));
-            touched.push(*id);
-            false
-        };
-        entry.waiters.retain(&mut stays);
-        entry.later.retain(&mut stays);
-        touched
-    }
-
-    fn settle_key(&mut self, batch: BatchId, key: &Key, settled: Settled, now: Instant) -> Vec<TicketId> {
-        let mut touched = match &settled {
-            Settled::Retry(failure) => self.let_fall_back(key, failure),
-            _ => Vec::new(),
-        };
-        let Some(mut entry) = self.entries.remove(key) else { return Vec::new() };
-        let mut outdated = false;
-        let outcome = match settled {
-            Settled::Answered(answer) => Outcome::Answer(answer),
-            Settled::Outdated(answer) => {
-                // Tickets and batches are numbered together.
-                let mut later = entry.waiters.split_off(&TicketId(batch.0));
-                entry.later.append(&mut later);
-                outdated = true;
-                Outcome::Answer(answer)
-            }
-            Settled::Failed(failure) => Outcome::Failed(failure),
-            Settled::Again(need) => {
-                self.again(key, entry, need, now);
-                return touched;
-            }
-            Settled::Retry(failure) => {
-                entry.attempts += 1;
-                if entry.attempts < MAX_ATTEMPTS {
-                    let need = entry.need;
-                    self.again(key, entry, need, now);
-                    return touched;
-                }
-                Outcome::Failed(failure)
-            }
-        };
-        if matches!(outcome, Outcome::Failed(Failure::Refused(_))) && self.suspects.len() < MAX_SUSPECTS {
-            self.suspects.insert(key.clone(), now + SUSPECT_FOR);
-        }
-        for (id, position) in entry.waiters {
-            let ticket = self.tickets.get_mut(&id).expect("this holds because a ticket leaves its keys when it ends");
-            ticket.outcomes[position] = Some(outcome.clone());
-            touched.push(id);
-        }
-        if !entry.later.is_empty() {
-            // InFlight => Queued, for those who want a request that starts later.
-            let since = entry.since;
-            let waiters = entry.later;
-            self.enqueue(key.clone(), Entry { waiters, keep: entry.keep, ..Entry::new(entry.need, since) }, now);
-        } else if outdated && entry.again {
-            // InFlight => Queued, because a stale answer of it was given, or its customer has changed.
-            self.enqueue(key.clone(), Entry { keep: true, ..Entry::new(entry.need, now) }, now);
-            self.set_background(key, Background::Refresh, now);
-        }
-        touched
-    }
-
-    /// InFlight => Queued, unless it only rode along.
-    fn again(&mut self, key: &Key, mut entry: Entry, need: Need, now: Instant) {
-        if entry.only_rides() {
-            return;
-        }
-        entry.waiters.append(&mut entry.later);
-        entry.need = entry.need.max(need);
-        entry.place = Place::Queued;
-        entry.background = None;
-        let waited_for = !entry.waiters.is_empty();
-        self.enqueue(key.clone(), entry, now);
-        if !waited_for {
-            self.abandon(key, now);
         }
     }
 

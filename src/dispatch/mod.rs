@@ -36,6 +36,7 @@ pub mod queue;
 mod report;
 mod ride;
 mod seat;
+mod settle;
 mod share;
 mod sharing;
 mod spare;

@@ -289,12 +289,6 @@ impl<W> Queue<W> {
         }
     }
 
-    pub(super) fn finish(&mut self, touched: Vec<TicketId>, now: Instant) -> Vec<Finished<W>> {
-        let done = |id: &TicketId| self.tickets.get(id).is_some_and(Ticket::is_done);
-        let over: Vec<_> = touched.into_iter().filter(done).collect();
-        over.into_iter().filter_map(|id| self.cancel(id, now)).collect()
-    }
-
     /// One ticket stops waiting for one key.
     pub(super) fn leave(&mut self, ticket: TicketId, key: &Key, now: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };

@@ -286,7 +286,9 @@ impl Worker {
                 state.queue.passed(batch.id, now);
                 let settled = self.believe(state, (&batch, &kinds), &fetch, success);
                 self.count_refreshed(&batch, spare, &settled);
-                state.queue.settle(batch.id, settled, now)
+                // At once: others run them while the last of them are still being settled.
+                state.queue.settle_each((batch.id, settled), now, tell);
+                Vec::new()
             }
             Verdict::Throttled(retry_after) => {
                 state.pacer.throttled(now, retry_after);
@@ -352,11 +354,14 @@ fn all(count: usize, settled: impl Fn() -> Settled) -> Vec<Settled> {
     std::iter::repeat_with(settled).take(count).collect()
 }
 
-/// Tells everybody; whoever has gone meanwhile does not hear it.
+/// Tells everybody.
 pub(super) fn wake(finished: Vec<Finished<Waker>>) {
-    for Finished { waker, outcomes } in finished {
-        let _gone = waker.send(outcomes);
-    }
+    finished.into_iter().for_each(tell);
+}
+
+/// Tells one, who may have gone meanwhile.
+fn tell(Finished { waker, outcomes }: Finished<Waker>) {
+    let _gone = waker.send(outcomes);
 }
 
 pub(super) fn millis(time: Duration) -> u64 {
