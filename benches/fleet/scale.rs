@@ -1,6 +1,10 @@
 //! What it costs to share: one load, and more and more gateways.
 
-use std::{fmt::Write as _, time::Duration};
+use std::{
+    fmt::Write as _,
+    io::{self, Write as _},
+    time::Duration,
+};
 
 use audience_gateway::clock;
 use tokio::time::sleep_until;
@@ -28,7 +32,10 @@ pub(crate) async fn measure(options: &Options) -> String {
          again`: keys that an earlier upstream request had already brought.\n\n{HEAD}"
     );
     for &size in &options.gateways {
-        text += &row(options, size).await;
+        let row = row(options, size).await;
+        // What has been measured is not lost with what comes after.
+        write!(io::stderr(), "{row}").unwrap();
+        text += &row;
     }
     text
 }
