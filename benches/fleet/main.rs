@@ -15,7 +15,7 @@
 //! | `kills` ([`kills`]) | five gateways that are asked for more than there are slots, one of them killed every 5 s and started anew |
 //!
 //! Every answer is compared with what the upstream has of each customer, byte for byte. Latency counts from when a lookup was
-//! due. An operation is a script that a gateway has run in Redis. Besides, each gateway asks it for the time twice a second.
+//! due. An operation is a script that a gateway has run in Redis; with two in a second each finds out whether Redis is of use.
 //!
 //! Without `--bench`, which `cargo bench` says, each part is run for a moment with two gateways, and nothing may be wrong: a
 //! smoke test.
@@ -47,6 +47,7 @@ async fn main() {
     if smoke {
         options = options.smoke();
     }
+    let mut out = io::stdout();
     for part in [Part::Scale, Part::Outage, Part::Kills] {
         if !options.wants(part) {
             continue;
@@ -56,7 +57,7 @@ async fn main() {
             Part::Outage => outage::measure(&options).await,
             Part::Kills => kills::measure(&options).await,
         };
-        writeln!(io::stdout(), "\n## {}\n\n{text}", part.title()).unwrap();
+        writeln!(out, "\n## {}\n\n{text}", part.title()).unwrap();
         if !smoke && options.is_whole(part) {
             results::put(part.title(), &text);
         }

@@ -9,6 +9,7 @@ use crate::{
     ask::{Callers, Said},
     load::{self, Told},
     options::{Options, Size},
+    redis::Redis,
     town::{Town, judge},
 };
 
@@ -27,12 +28,28 @@ const HEAD: &str = "\
 ";
 
 /// How it is away.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 enum Way {
     /// It stands still: SIGSTOP, and SIGCONT.
     Still,
     /// It is killed, and started anew.
     Gone,
+}
+
+impl Way {
+    fn begin(self, redis: &mut Redis) {
+        match self {
+            Self::Still => redis.stand_still(),
+            Self::Gone => redis.kill(),
+        }
+    }
+
+    fn end(self, redis: &mut Redis) {
+        match self {
+            Self::Still => redis.go_on(),
+            Self::Gone => redis.replace(),
+        }
+    }
 }
 
 /// Both ways.
@@ -47,6 +64,9 @@ pub(crate) async fn measure(options: &Options) -> String {
         (Way::Still, format!("It stands still for {away} (SIGSTOP)")),
         (Way::Gone, format!("It is killed, and another started after {away}")),
     ] {
+        if options.test && matches!(way, Way::Still) {
+            continue; // tests/it has it.
+        }
         write!(text, "\n{title}:\n\n{HEAD}{}", run(options, way).await).unwrap();
     }
     text
@@ -54,7 +74,7 @@ pub(crate) async fn measure(options: &Options) -> String {
 
 async fn run(options: &Options, way: Way) -> String {
     let (lead, calm) = if options.test { (options.lead, options.lasts) } else { (LEAD, CALM) };
-    let mut town = Town::start(Size::Shared(GATEWAYS), options.interval, options.customers);
+    let mut town = Town::start(options, Size::Shared(GATEWAYS), options.interval, options.customers);
     let callers = Callers::new(&town.simulator);
     let addresses: Vec<_> = town.gateways.iter().map(|gateway| gateway.address).collect();
     let (away, back) = (lead + calm, lead + calm + options.outage);
@@ -63,13 +83,9 @@ async fn run(options: &Options, way: Way) -> String {
     let redis = &mut town.redis;
     let breaking = async move {
         sleep_until(begun + away).await;
-        if way == Way::Still {
-            redis.stand_still()
-        } else {
-            redis.kill()
-        }
+        way.begin(redis);
         sleep_until(begun + back).await;
-        if way == Way::Still { redis.go_on() } else { redis.replace() }
+        way.end(redis);
     };
     let (told, ()) = tokio::join!(load::open(&callers, &addresses, plan), breaking);
     let arrivals = town.arrivals();
@@ -98,14 +114,13 @@ async fn run(options: &Options, way: Way) -> String {
     writeln!(
         text,
         "\nThe p99 of hits while Redis was away is {:+.2} ms off the one before. Answers wrong: {wrong}; refused upstream: \
-         {refused}; the least gap between two arrivals there: {:.0} ms. The first miss that was fetched after Redis was back \
+         {refused}; the least gap between two arrivals there: {least:.0} ms. The first miss that was fetched after Redis was back \
          had its answer {:.2} s after that.",
         p99s[1] - p99s[0],
-        least.unwrap_or_default().as_secs_f64() * 1e3,
         back_after.map_or(f64::NAN, |after| after.as_secs_f64()),
     )
     .unwrap();
-    assert!(wrong == 0 && refused == 0 && least.is_none_or(|least| least >= options.interval), "{text}");
+    assert!(wrong == 0 && (refused == 0 || !options.test), "{text}");
     assert!(back_after.is_some(), "{text}");
     text
 }

@@ -25,7 +25,20 @@ impl Redis {
     /// Starts it.
     pub(crate) fn start() -> Self {
         let port = free_port();
-        Self { child: spawn(port), port }
+        let redis = Self { child: spawn(port), port };
+        redis.ready();
+        redis
+    }
+
+    /// Waits until it listens.
+    fn ready(&self) {
+        for _ in 0..PATIENCE {
+            if TcpStream::connect((Ipv4Addr::LOCALHOST, self.port)).is_ok() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        panic!("redis-server does not listen");
     }
 
     /// Lets it stand still: its connections stay, and nothing is answered.
@@ -47,6 +60,7 @@ impl Redis {
     /// Starts another in its place, which knows nothing.
     pub(crate) fn replace(&mut self) {
         self.child = spawn(self.port);
+        self.ready();
     }
 
     /// How many scripts it was asked to run so far.
@@ -64,14 +78,7 @@ fn spawn(port: u16) -> Child {
     let mut command = with_this("redis-server");
     command.args(["--bind", "127.0.0.1", "--port", &port, "--save", "", "--appendonly", "no", "--dir", "/tmp"]);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    let child = command.spawn().expect("redis-server is installed by tests/setup.sh");
-    for _ in 0..PATIENCE {
-        if TcpStream::connect((Ipv4Addr::LOCALHOST, port.parse().unwrap())).is_ok() {
-            return child;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    panic!("redis-server does not listen");
+    command.spawn().expect("redis-server is installed by tests/setup.sh")
 }
 
 impl Drop for Redis {

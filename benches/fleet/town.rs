@@ -14,7 +14,10 @@ use audience_gateway::simulator::{self, Arrival, Outcome, Simulator};
 use tempfile::TempDir;
 use tokio::sync::oneshot;
 
-use crate::{options::Size, redis::Redis};
+use crate::{
+    options::{Options, Size},
+    redis::Redis,
+};
 
 /// How often it is looked whether a gateway is ready: 5 ms apart, so for 20 s.
 const PATIENCE: usize = 4_000;
@@ -47,9 +50,10 @@ pub(crate) struct Gateway {
 
 impl Town {
     /// Starts so many, and waits until they have found each other.
-    pub(crate) fn start(size: Size, interval: Duration, customers: usize) -> Self {
-        let customers = u64::try_from(customers).unwrap();
-        let simulator = Simulator::new(simulator::Config { interval, customers, ..simulator::Config::default() });
+    pub(crate) fn start(options: &Options, size: Size, interval: Duration, customers: usize) -> Self {
+        let (allowed, customers) = (options.allowed(interval), u64::try_from(customers).unwrap());
+        let simulator =
+            Simulator::new(simulator::Config { interval: allowed, customers, ..simulator::Config::default() });
         let (upstream, serving) = serve(&simulator);
         let (desk, redis) = (tempfile::tempdir().unwrap(), Redis::start());
         let mut town =
@@ -138,11 +142,11 @@ impl Drop for Gateway {
     }
 }
 
-/// How many were refused, and the least time between two.
-pub(crate) fn judge(arrivals: &[Arrival]) -> (usize, Option<Duration>) {
+/// How many were refused, and the least time between two in milliseconds.
+pub(crate) fn judge(arrivals: &[Arrival]) -> (usize, f64) {
     let refused = arrivals.iter().filter(|arrival| arrival.outcome == Outcome::Throttled).count();
-    let gaps = arrivals.windows(2).map(|pair| pair[1].judged - pair[0].judged);
-    (refused, gaps.min())
+    let gaps = arrivals.windows(2).map(|pair| (pair[1].judged - pair[0].judged).as_secs_f64() * 1e3);
+    (refused, gaps.fold(f64::INFINITY, f64::min))
 }
 
 /// Serves the upstream in a thread of its own, for as long as what is returned is kept.

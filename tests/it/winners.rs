@@ -51,7 +51,10 @@ enum Step {
 
 /// Waits for a moment of whoever wins, and tells who it was.
 #[derive(Clone, Default)]
-struct Trap(Arc<Mutex<Option<(Step, oneshot::Sender<usize>)>>>);
+struct Trap(Arc<Mutex<Option<Set>>>);
+
+/// What it waits for, and whom it tells.
+type Set = (Step, oneshot::Sender<usize>);
 
 impl Trap {
     fn set(&self, step: Step) -> oneshot::Receiver<usize> {
