@@ -5,7 +5,8 @@
 //! upstream through a front that can be closed.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -29,6 +30,9 @@ use crate::{
 
 /// Gateways that share.
 const GATEWAYS: usize = 4;
+
+/// More than the kernel keeps for who does not accept anybody.
+const CROWD: usize = 6;
 
 /// What Redis says to a winner.
 const GRANTED: &[u8] = b"$7\r\ngranted\r\n";
@@ -154,10 +158,13 @@ struct Front {
     address: SocketAddr,
     is_open: watch::Sender<bool>,
     /// Those who stand in the way while it is closed.
-    crowd: Vec<TcpStream>,
+    crowd: JoinSet<()>,
 }
 
 impl Front {
+    /// Where they come from.
+    const CROWD: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
+
     async fn new(upstream: SocketAddr, tasks: &mut JoinSet<()>) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -169,7 +176,10 @@ impl Front {
                 let accepts = *opened.borrow_and_update();
                 tokio::select! {
                     // Whoever is there is sent away when it closes.
-                    Ok(()) = opened.changed() => connections.abort_all(),
+                    changed = opened.changed() => match changed {
+                        Ok(()) => connections.abort_all(),
+                        Err(_over) => return,
+                    },
                     // A gateway.
                     Ok((mut gateway, _)) = listener.accept(), if accepts => {
                         connections.spawn(async move {
@@ -181,29 +191,37 @@ impl Front {
                 }
             }
         });
-        Self { address, is_open, crowd: Vec::new() }
+        Self { address, is_open, crowd: JoinSet::new() }
     }
 
+    /// Closes it: as many stand in the way as the kernel lets wait, and more.
     async fn close(&mut self) {
         self.is_open.send_replace(false);
-        // As many as the kernel lets wait.
-        while let Ok(Ok(one)) = timeout(Duration::from_millis(100), TcpStream::connect(self.address)).await {
-            self.crowd.push(one);
+        for _ in 0..CROWD {
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind(SocketAddr::from((Self::CROWD, 0))).unwrap();
+            let address = self.address;
+            self.crowd.spawn(async move {
+                let _waits = socket.connect(address).await;
+                std::future::pending().await
+            });
         }
+        until("the way to be full", async || self.is_wanted(Self::CROWD).then_some(())).await;
     }
 
     fn open(&mut self) {
-        self.crowd.clear();
+        self.crowd.abort_all();
         self.is_open.send_replace(true);
     }
 
-    /// Whether somebody wants to come through.
-    fn is_wanted(&self) -> bool {
+    /// Whether somebody from there wants to come through, and is not let.
+    fn is_wanted(&self, from: Ipv4Addr) -> bool {
         const SYN_SENT: &str = "02";
-        let to = format!("0100007F:{:04X}", self.address.port());
+        let hex = |address: Ipv4Addr| format!("{:08X}:", u32::from_le_bytes(address.octets()));
+        let (from, to) = (hex(from), hex(Ipv4Addr::LOCALHOST) + &format!("{:04X}", self.address.port()));
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
         let mut rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-        rows.any(|row| row[2] == to && row[3] == SYN_SENT)
+        rows.any(|row| row[1].starts_with(&from) && row[2] == to && row[3] == SYN_SENT)
     }
 }
 
@@ -247,7 +265,7 @@ impl Watched {
         step: Step,
         before: impl AsyncFn(&mut Self),
         then: impl AsyncFn(&mut Self, &str),
-        requests: usize,
+        requests: RangeInclusive<usize>,
     ) {
         // Whoever has just been started hears of others' requests once it has been asked for something.
         let anything = question(1).0;
@@ -274,7 +292,8 @@ impl Watched {
             assert_eq!(reply.status, 200, "{step:?}: {}", reply.text());
             assert!(ids.iter().all(|id| reply.text().contains(&**id)), "{step:?}: a customer is missing");
         }
-        assert_eq!(self.asked(&ids[0]), requests, "{step:?}");
+        let asked = self.asked(&ids[0]);
+        assert!(requests.contains(&asked), "{step:?}: the upstream was asked {asked} times");
         self.town.check_arrivals();
         self.town.gateways[winner] = self.gateway(winner).await;
     }
@@ -297,22 +316,24 @@ async fn ask(to: SocketAddr, body: String) -> Option<Reply> {
 async fn a_winner_that_dies_at_any_step_of_its_work_takes_nothing_with_it() {
     let mut watched = Watched::new().await;
     // Granted, and not sealed.
-    watched.dies(Step::Granted, async |_| {}, async |_, _| {}, 1).await;
+    watched.dies(Step::Granted, async |_| {}, async |_, _| {}, 1..=1).await;
     // Sealed, and not sent: there is no connection yet.
     let close = async |watched: &mut Watched| watched.front.close().await;
     let wanted = async |watched: &mut Watched, _: &str| {
-        until("the winner to connect", async || watched.front.is_wanted().then_some(())).await;
+        until("the winner to connect", async || watched.front.is_wanted(Ipv4Addr::LOCALHOST).then_some(())).await;
     };
-    watched.dies(Step::Told, close, wanted, 1).await;
+    watched.dies(Step::Told, close, wanted, 1..=1).await;
+    // From here on everybody has heard that it asks, and finds out for itself that it is dead. Who finds out late may ask
+    // once more.
     // Sent, and the upstream holds the answer.
     let hold = async |watched: &mut Watched| watched.town.simulator.reconfigure(|config| config.latency = DEADLINE);
     let arrived = async |watched: &mut Watched, id: &str| {
         until("the request to arrive", async || (watched.asked(id) == 1).then_some(())).await;
     };
-    watched.dies(Step::Told, hold, arrived, 2).await;
+    watched.dies(Step::Told, hold, arrived, 2..=GATEWAYS).await;
     // Answered, and not published.
-    watched.dies(Step::Publishing, async |_| {}, async |_, _| {}, 2).await;
+    watched.dies(Step::Publishing, async |_| {}, async |_, _| {}, 2..=GATEWAYS).await;
     // Published.
-    watched.dies(Step::Published, async |_| {}, async |_, _| {}, 1).await;
+    watched.dies(Step::Published, async |_| {}, async |_, _| {}, 1..=1).await;
     assert!(watched.town.gateways.len() == GATEWAYS, "and others have taken the place of the dead");
 }
