@@ -79,6 +79,21 @@ async fn a_key_that_everybody_wants_is_fetched_once_and_everybody_is_told_at_onc
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_nobody_has_asked_before_waits_for_what_is_under_way_for_another() {
+    let town = Town::new(2, "").await;
+    town.simulator.reconfigure(|config| config.latency = KEPT * 4);
+    let (body, ids) = question(1);
+    let (first, again) = (town.gateways[0].callers, body.clone());
+    let mut asking = tokio::task::JoinSet::new();
+    asking.spawn(async move { lookup(first, &again).await });
+    until("the request to arrive", async || (town.check_arrivals() == 1).then_some(())).await;
+    for reply in [lookup(town.gateways[1].callers, &body).await, asking.join_next().await.unwrap().unwrap()] {
+        assert!(reply.status == 200 && reply.text().contains(&*ids[0]));
+    }
+    assert_eq!(town.check_arrivals(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn gateways_that_are_killed_or_stopped_take_nothing_with_them() {
     let mut town = Town::new(4, "").await;
     let (began, mut loads) = (Instant::now(), Vec::new());

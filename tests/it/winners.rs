@@ -203,7 +203,7 @@ impl Front {
             let address = self.address;
             self.crowd.spawn(async move {
                 let _waits = socket.connect(address).await;
-                std::future::pending().await
+                std::future::pending::<()>().await;
             });
         }
         until("the way to be full", async || self.is_wanted(Self::CROWD).then_some(())).await;
