@@ -5,7 +5,7 @@ CARGO ?= cargo
 # The advisory database: the newest snapshot in the folder that lies beside the checkout, where there is one.
 ADVISORIES ?= $(lastword $(sort $(wildcard ../shared/data/rustsec-advisories-*.tgz)))
 
-.PHONY: test setup fmt clippy unit otlp openapi benches doc deploy monitoring demo bench peers micro scale store replay attack fuzz supply-chain page screenshot
+.PHONY: test setup fmt clippy unit otlp openapi benches doc deploy monitoring demo bench peers micro scale store fleet replay attack fuzz supply-chain page screenshot
 
 # In the order in which a mistake is found soonest: two seconds, then minutes.
 test: setup fmt clippy unit openapi page benches monitoring deploy otlp doc
@@ -80,6 +80,11 @@ scale:
 # What a disk with many customers costs, after a crash; `make store ARGS="--customers 1000000"`.
 store:
 	$(CARGO) bench --locked --bench store -- $(ARGS)
+
+# Several gateways with one slot, as processes with a Redis between them, in six minutes; a part of it with
+# `make fleet ARGS="--only scale --gateways 1,4"`, or `--only outage --outage 20s`, or `--only kills`.
+fleet: setup
+	$(CARGO) bench --locked --bench fleet -- $(ARGS)
 
 # What each idea buys, in virtual time; other loads with `make replay ARGS="--zipf 0.9 --rate 150"`.
 replay: ARGS ?= --trace benches/data/trace-web07.txt --rate 220

@@ -10,6 +10,8 @@
 //! - **A newcomer listens** for an interval before it uses a slot, so that it has heard of every request that counts;
 //!   others take its keys along meanwhile. Together with the clock that each question names, this keeps the pace even if the
 //!   clock of the exchange is put forward.
+//! - **Nobody's scope yet.** A request for keys of a scope that nobody has asked for here is remembered until it is over:
+//!   whoever asks for one of its keys meanwhile waits for it, as everywhere.
 //! - **A winner that is silent** for some looks is taken for dead, and its keys go again.
 
 use std::{
@@ -25,7 +27,7 @@ use crate::{
     clock::Instant,
     key::Scope,
     link::RETRY,
-    replicas::{Asked, Done, Grant, Replica, Replicas, Sent, Token, Turn, scope_name},
+    replicas::{Asked, Done, Grant, Replica, Replicas, Sent, Taken, Token, Turn, scope_name},
 };
 
 /// How much later those ask whose turn it is not: a winner's request is on the wire within less.
@@ -54,6 +56,9 @@ const LOOKS: u8 = 2;
 
 /// Scopes whose names are remembered.
 const SCOPES: usize = 256;
+
+/// Requests of unknown scopes that are remembered: more are hardly ever under way.
+const UNPLACED: usize = 32;
 
 /// How far back the cache remembers what requests must not bring back that are heard of late.
 const WATCHED: Duration = Duration::from_secs(4);
@@ -109,6 +114,7 @@ pub(super) struct Seat {
     own: HashMap<Token, Instant>,
     elsewhere: HashMap<Token, Elsewhere>,
     scopes: VecDeque<(String, Arc<Scope>)>,
+    unplaced: VecDeque<Taken>,
     watches: VecDeque<Watch>,
 }
 
@@ -130,6 +136,7 @@ impl Seat {
             own: HashMap::new(),
             elsewhere: HashMap::new(),
             scopes: VecDeque::new(),
+            unplaced: VecDeque::new(),
             watches: VecDeque::new(),
         }
     }
@@ -140,6 +147,7 @@ impl Seat {
         self.silent = self.was_up;
         self.was_up = true;
         (self.standing, self.opens_at, self.asked_at) = (None, None, None);
+        self.unplaced.clear();
     }
 
     /// Up => Down
@@ -248,6 +256,7 @@ impl Seat {
 
     /// It is over. What nobody waits for is given back.
     pub(super) fn deliver(&mut self, done: Done) -> Option<Done> {
+        self.unplaced.retain(|taken| taken.token != done.token);
         match self.elsewhere.remove(&*done.token) {
             Some(elsewhere) => elsewhere.told.send(done).err(),
             None => Some(done),
@@ -322,5 +331,25 @@ impl Seat {
     /// The scope of that name, if this gateway has asked for keys of it.
     pub(super) fn scope(&self, name: &str) -> Option<Arc<Scope>> {
         self.scopes.iter().find(|(known, _)| known == name).map(|(_, scope)| Arc::clone(scope))
+    }
+
+    /// Remembers a request for keys of a scope that nobody has asked for here.
+    pub(super) fn remember(&mut self, taken: Taken) {
+        if self.unplaced.len() >= UNPLACED {
+            self.unplaced.pop_front();
+        }
+        self.unplaced.push_back(taken);
+    }
+
+    /// The remembered requests of this scope, which somebody has asked for now.
+    pub(super) fn recall(&mut self, scope: &Arc<Scope>) -> Vec<Taken> {
+        if self.unplaced.is_empty() {
+            return Vec::new();
+        }
+        let name = self.name_of(scope);
+        let is_its = |taken: &Taken| taken.lane.split_once(':').is_some_and(|(scope, _)| *scope == name);
+        let (its, others): (Vec<Taken>, Vec<Taken>) = std::mem::take(&mut self.unplaced).into_iter().partition(is_its);
+        self.unplaced = others.into();
+        its
     }
 }

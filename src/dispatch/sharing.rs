@@ -14,6 +14,7 @@ use super::{
     entry::Lane,
     handle::{State, UNSHARED},
     merge::merge,
+    offers::Offered,
     origin::{Announcement, Origin},
     seat::{APART, Link, Seat, Sharing},
     spare::Spare,
@@ -159,8 +160,12 @@ impl Worker {
 
     fn offer(&mut self, state: &mut State, now: Instant) -> (Vec<Turn>, Vec<u8>) {
         let (mut turns, mut lanes) = (Vec::new(), Vec::new());
+        let mut offers = state.queue.offers(now);
+        if self.catch_up(state, &offers, now) {
+            offers = state.queue.offers(now);
+        }
         let Some(seat) = self.seat.as_mut() else { return Default::default() };
-        for offered in state.queue.offers(now) {
+        for offered in offers {
             let lane = match offered.exact {
                 true => format!("{}:{EXACT}", seat.replica.gateway()),
                 false => format!("{}:{}", seat.name_of(&offered.scope), offered.lane.tag()),
@@ -171,6 +176,16 @@ impl Worker {
             lanes.push(LaneOffer { lane, room: offered.room, demands, behind: offered.behind });
         }
         (turns, serde_json::to_vec(&lanes).unwrap_or_default())
+    }
+
+    /// Lets who waits wait for what is under way elsewhere since before anybody asked for that scope here; whether there was
+    /// something.
+    fn catch_up(&mut self, state: &mut State, offers: &[Offered], now: Instant) -> bool {
+        let Some(seat) = self.seat.as_mut() else { return false };
+        let late: Vec<Taken> = offers.iter().flat_map(|offered| seat.recall(&offered.scope)).collect();
+        let is_late = !late.is_empty();
+        late.into_iter().for_each(|taken| self.board(state, taken, now));
+        is_late
     }
 
     /// Acts on what was heard.
@@ -287,8 +302,15 @@ impl Worker {
         if *taken.from == *seat.replica.gateway() || taken.wishes.iter().any(|wish| !fits(wish, &self.shape)) {
             return;
         }
-        let named = taken.lane.split_once(':').and_then(|(scope, tag)| Some((seat.scope(scope)?, Lane::of_tag(tag)?)));
-        let (Some((scope, lane)), Some(started)) = (named, seat.started(taken.granted, now)) else { return };
+        self.board(state, taken, now);
+    }
+
+    /// Whoever waits for one of its keys waits for that request.
+    fn board(&mut self, state: &mut State, taken: Taken, now: Instant) {
+        let Some(seat) = self.seat.as_mut() else { return };
+        let Some((scope, tag)) = taken.lane.split_once(':') else { return };
+        let Some(scope) = seat.scope(scope) else { return seat.remember(taken) };
+        let (Some(lane), Some(started)) = (Lane::of_tag(tag), seat.started(taken.granted, now)) else { return };
         let Some(batch) = state.queue.seal_chosen((&scope, lane), &taken.wishes, Some(started), now) else { return };
         let position = |id: &Id| taken.wishes.iter().position(|wish| wish.id == *id);
         let positions = batch.ask.ids.iter().filter_map(position).collect();

@@ -54,11 +54,22 @@ impl Connector {
         match &self.tls {
             None => boxed(MultiplexedConnection::new_with_config(&info, stream, config).await),
             Some((tls, name)) => {
-                let stream = tls.connect(name.clone(), stream).await.map_err(unreached)?;
+                let stream = tls.connect(name.clone(), stream).await.map_err(|error| untrusted(&error))?;
                 boxed(MultiplexedConnection::new_with_config(&info, stream, config).await)
             }
         }
     }
+}
+
+/// Why there is no TLS: in the words of the library, which quote nothing but names in certificates.
+fn untrusted(error: &std::io::Error) -> Lost {
+    let reason = error.get_ref().and_then(|error| error.downcast_ref::<rustls::Error>());
+    Lost(
+        reason.map_or_else(
+            || format!("there is no TLS: {}", error.kind()),
+            |reason| format!("there is no TLS: {reason}"),
+        ),
+    )
 }
 
 fn boxed(

@@ -5,6 +5,8 @@
 //!
 //! - **Bounded.** A call without an answer ends when it was said; a connection whose server is silent for [`CALL`] is given
 //!   up and made anew, and so is one that breaks. There is a pause of [`RETRY`] before each attempt.
+//! - **Of use.** There is a connection only to a server that [proves](Proof) to do what is needed, again and again: one that
+//!   has become a replica, has no memory left, or lets the user do nothing, is as good as away.
 //! - **One connection** carries calls and messages (RESP3, so Redis 6 or later): what is published before a script is run is
 //!   heard before its answer.
 
@@ -65,6 +67,15 @@ impl Script {
     }
 }
 
+/// A script that does, under names of its own, whatever will be done, and changes nothing that counts. Its argument is the
+/// channel, the first time, and empty from then on.
+pub struct Proof {
+    /// The script.
+    pub script: Script,
+    /// Its names.
+    pub keys: Vec<String>,
+}
+
 /// There was no answer, and why: never a word of what was asked.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("{0}")]
@@ -80,6 +91,10 @@ pub trait Listen: Send + Sync + 'static {
     fn tick(&self, clock: Clock);
     /// Somebody published this.
     fn message(&self, message: &[u8]);
+    /// What the server must be able to do to be of use.
+    fn proof(&self) -> Option<&Proof> {
+        None
+    }
 }
 
 /// Which server it is, and what its clock shows.
@@ -168,6 +183,7 @@ impl Link {
         let mut was_up = false;
         let life = async {
             let clock = timeout(CALL, greet(&mut connection, channel)).await.map_err(late)??;
+            prove(&mut connection, listener.proof(), channel).await?;
             *self.live() = Some(connection.clone());
             was_up = true;
             let run = clock.run.clone();
@@ -176,6 +192,7 @@ impl Link {
                 tokio::time::sleep(PING).await;
                 let clock = timeout(CALL, time(&mut connection, &run)).await.map_err(late)??;
                 listener.tick(clock);
+                prove(&mut connection, listener.proof(), "").await?;
             }
         };
         let ended: Result<(), Lost> = tokio::select! {
@@ -202,6 +219,17 @@ async fn greet(connection: &mut MultiplexedConnection, channel: &str) -> Result<
     time(connection, info.lines().find_map(|line| line.strip_prefix("run_id:")).unwrap_or_default()).await
 }
 
+/// Has the server show that it does what is needed.
+async fn prove(connection: &mut MultiplexedConnection, proof: Option<&Proof>, channel: &str) -> Result<(), Lost> {
+    let Some(Proof { script, keys }) = proof else { return Ok(()) };
+    let mut invocation = script.0.prepare_invoke();
+    for key in keys {
+        invocation.key(key);
+    }
+    let proving = invocation.arg(channel).invoke_async::<()>(connection);
+    timeout(CALL, proving).await.map_err(late)?.map_err(|error| lost(&error))
+}
+
 /// What the clock of the server of this name shows.
 async fn time(connection: &mut MultiplexedConnection, run: &str) -> Result<Clock, Lost> {
     let before = now();
@@ -223,5 +251,17 @@ fn late(_elapsed: tokio::time::error::Elapsed) -> Lost {
 
 /// What a log may say of an error: what kind it is, and the server's word for it, but none of its sentences.
 fn lost(error: &redis::RedisError) -> Lost {
-    Lost(error.code().map_or_else(|| error.category().to_owned(), |code| format!("{}: {code}", error.category())))
+    let Some(code) = error.code() else { return Lost(error.category().to_owned()) };
+    // Within a script that has no word of its own.
+    let may_not = error.detail().is_some_and(|detail| detail.contains("The user executing the script can't"));
+    let sentence = match code {
+        _ if may_not => "the user may not do what is needed",
+        "WRONGPASS" => "it does not accept the user name or the password",
+        "NOAUTH" => "it wants a user name and a password",
+        "NOPERM" => "the user may not do what is needed",
+        "READONLY" => "it is a replica, and nothing can be written to it",
+        "OOM" => "it has no memory left",
+        _ => "it answers with an error",
+    };
+    Lost(format!("{sentence} ({code})"))
 }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     clock::{Instant, now},
-    link::{Clock, Link, Listen, Lost},
+    link::{Clock, Link, Listen, Lost, Proof},
     metrics::ReplicasMetrics,
 };
 
@@ -52,6 +52,7 @@ pub struct Replicas {
     /// What its clock showed last.
     clock: watch::Sender<Option<Clock>>,
     members: Mutex<Vec<(Box<str>, mpsc::Sender<Bytes>)>>,
+    proof: Proof,
     metrics: ReplicasMetrics,
 }
 
@@ -67,6 +68,7 @@ impl Replicas {
             up: watch::Sender::new(None),
             clock: watch::Sender::new(None),
             members: Mutex::default(),
+            proof: super::scripts::proof(&config.prefix),
             metrics,
         }
     }
@@ -151,6 +153,10 @@ impl Listen for Replicas {
 
     fn tick(&self, clock: Clock) {
         self.clock.send_replace(Some(clock));
+    }
+
+    fn proof(&self) -> Option<&Proof> {
+        Some(&self.proof)
     }
 
     fn message(&self, message: &[u8]) {

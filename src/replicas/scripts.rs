@@ -1,4 +1,4 @@
-//! The exchange in Redis or Valkey: three scripts, each one step for everybody.
+//! The exchange in Redis or Valkey: some scripts, each one step for everybody.
 //!
 //! Names: `<prefix>:v1:{<domain>}:slot`, `:turns`, `:offers`, and for each grant `:verdict:<token>` and `:alive:<token>`. The
 //! braces keep the names of a domain on one node of a cluster. All of them expire.
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::now,
-    link::{Link, Lost, Script},
+    link::{Link, Lost, Proof, Script},
     metrics::ReplicasMetrics,
 };
 
@@ -88,6 +88,12 @@ impl Redis {
 #[must_use]
 pub(super) fn channel(prefix: &str) -> String {
     format!("{prefix}:{FORMAT}:said")
+}
+
+/// All that the scripts do, under names of which nobody reads anything.
+pub(super) fn proof(prefix: &str) -> Proof {
+    let keys = ["hash", "text"].map(|what| format!("{prefix}:{FORMAT}:{{proof}}:{what}")).to_vec();
+    Proof { script: Script::new(include_str!("proof.lua")), keys }
 }
 
 impl Exchange for Redis {

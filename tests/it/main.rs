@@ -78,6 +78,12 @@ mod relay;
 mod logs;
 // Several gateways with one slot and one queue, in a real Redis.
 mod replicas;
+// The winner of a slot, killed at each step of its work.
+mod winners;
+// Redis away, under load.
+mod outage;
+// A Redis that wants TLS, a user and a password.
+mod guarded;
 // The configuration, read again while the program runs.
 mod reload;
 // What survives a restart, and a kill.

@@ -69,13 +69,30 @@ async fn a_key_that_everybody_wants_is_fetched_once_and_everybody_is_told_at_onc
     assert_eq!(lookup(town.gateways[0].callers, &body).await.status, 200);
     let hit = lookup(town.gateways[1].callers, &body).await;
     assert!(hit.header("cache-status").contains("hit"), "{}", hit.header("cache-status"));
-    assert_eq!(town.repeats(), 0);
+    // A process that stood still has not taken back what it offered, and it may have been asked once more.
+    let repeats = town.repeats();
+    assert!(repeats <= 1, "{repeats} keys were asked again");
     // Who wants it new has it new, and nobody's cache stands in for the upstream.
     let fresh = [("cache-control", "no-cache")];
     let path = crate::harness::DETAIL;
     let reply = send(town.gateways[1].callers, http::Method::POST, path, &body, &fresh).await;
-    assert!(reply.status == 200 && town.repeats() == 1);
+    assert!(reply.status == 200 && town.repeats() == repeats + 1);
     town.check_arrivals();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_nobody_has_asked_before_waits_for_what_is_under_way_for_another() {
+    let town = Town::new(2, "").await;
+    town.simulator.reconfigure(|config| config.latency = KEPT * 4);
+    let (body, ids) = question(1);
+    let (first, again) = (town.gateways[0].callers, body.clone());
+    let mut asking = tokio::task::JoinSet::new();
+    asking.spawn(async move { lookup(first, &again).await });
+    until("the request to arrive", async || (town.check_arrivals() == 1).then_some(())).await;
+    for reply in [lookup(town.gateways[1].callers, &body).await, asking.join_next().await.unwrap().unwrap()] {
+        assert!(reply.status == 200 && reply.text().contains(&*ids[0]));
+    }
+    assert_eq!(town.check_arrivals(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

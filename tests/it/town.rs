@@ -29,10 +29,13 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// slots that were granted as one are still seen, and that the pace is exact is shown where time is virtual.
 pub const KEPT: Duration = Duration::from_millis(300);
 
+/// More than all tests together ask for.
+const CUSTOMERS: u64 = 1_000_000;
+
 /// A redis-server on a port of its own, which keeps nothing on disk but what it is told to save.
 pub struct Redis {
     child: Child,
-    port: u16,
+    pub port: u16,
     folder: PathBuf,
     more: Vec<String>,
 }
@@ -49,10 +52,11 @@ impl Redis {
         Self::start_in(Path::new("/tmp"), &[]).await
     }
 
-    /// One that keeps in this directory what it is told to save, with these arguments.
+    /// One that keeps in this directory what it is told to save, with these arguments, in which `PORT` stands for its
+    /// port.
     pub async fn start_in(folder: &Path, more: &[&str]) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let more: Vec<String> = more.iter().map(|&more| more.to_owned()).collect();
+        let more: Vec<String> = more.iter().map(|more| more.replace("PORT", &port.to_string())).collect();
         let redis = Self { child: Self::spawn(port, (folder, &more)), port, folder: folder.to_owned(), more };
         redis.ready().await;
         redis
@@ -118,12 +122,14 @@ impl Drop for Redis {
 
 /// An upstream, a Redis, and gateways between them.
 pub struct Town {
-    desk: Desk,
+    pub desk: Desk,
     pub simulator: Simulator,
     pub redis: Redis,
     pub gateways: Vec<Gateway>,
-    more: String,
-    upstream: SocketAddr,
+    /// What `[replicas]` says beside the kind, of the gateways that are started next.
+    pub replicas: String,
+    /// Where they take the upstream to be.
+    pub upstream: SocketAddr,
     started: usize,
     _tasks: JoinSet<()>,
 }
@@ -136,8 +142,21 @@ pub struct Gateway {
 
 impl Town {
     pub async fn new(gateways: usize, more: &str) -> Self {
+        let redis = Redis::start().await;
+        let replicas = format!("url = \"redis://127.0.0.1:{}\"\n{more}", redis.port);
+        let mut town = Self::around(redis, replicas).await;
+        for _ in 0..gateways {
+            let gateway = town.gateway().await;
+            town.gateways.push(gateway);
+        }
+        town
+    }
+
+    /// One without gateways yet.
+    pub async fn around(redis: Redis, replicas: String) -> Self {
         let config = simulator::Config {
             interval: INTERVAL,
+            customers: CUSTOMERS,
             latency: Duration::from_millis(20),
             jitter: Duration::from_millis(5),
             ..simulator::Config::default()
@@ -146,25 +165,23 @@ impl Town {
         let upstream = listener.local_addr().unwrap();
         let mut tasks = JoinSet::new();
         tasks.spawn(simulator.clone().serve(listener, std::future::pending()));
-        let redis = Redis::start().await;
-        let more = more.to_owned();
-        let desk = Desk::new();
-        let mut town = Self { desk, simulator, redis, gateways: Vec::new(), more, upstream, started: 0, _tasks: tasks };
-        for _ in 0..gateways {
-            let gateway = town.gateway().await;
-            town.gateways.push(gateway);
-        }
-        town
+        let (desk, gateways) = (Desk::new(), Vec::new());
+        Self { desk, simulator, redis, gateways, replicas, upstream, started: 0, _tasks: tasks }
+    }
+
+    /// The next gateway's configuration.
+    pub fn config(&self) -> PathBuf {
+        let more = format!(
+            "upstream.connect_timeout = \"500ms\"\ncache.negative_ttl = \"1h\"\n[[lookup]]\npath = \"/api/audience/detail\"\n\
+             interval = \"300ms\"\n[replicas]\nkind = \"redis\"\n{}",
+            self.replicas
+        );
+        self.desk.config(self.upstream, &more)
     }
 
     /// Starts another gateway, and waits until it has found Redis.
     pub async fn gateway(&mut self) -> Gateway {
-        let more = format!(
-            "upstream.connect_timeout = \"500ms\"\ncache.negative_ttl = \"1h\"\n[[lookup]]\npath = \"/api/audience/detail\"\ninterval = \"300ms\"\n\
-             [replicas]\nkind = \"redis\"\nurl = \"redis://127.0.0.1:{}\"\n{}",
-            self.redis.port, self.more
-        );
-        let config = self.desk.config(self.upstream, &more);
+        let config = self.config();
         self.started += 1;
         let name = format!("gateway-{}", self.started);
         // Their clocks are hours apart, as far as they show the time of day.
