@@ -11,7 +11,7 @@ use crate::{
     town::{KEPT, Load, Redis, Town, question},
 };
 
-const PASSWORD: &str = "red-canary";
+pub const PASSWORD: &str = "red-canary";
 
 /// What the README says that the user must be allowed.
 const ALLOWED: &str = "~audience-gateway:* &audience-gateway:* -@all +evalsha +script|load +subscribe +publish +info +time \
@@ -21,7 +21,7 @@ const ALLOWED: &str = "~audience-gateway:* &audience-gateway:* -@all +evalsha +s
 const NEEDED: [&str; 2] = ["-hgetall", "-evalsha"];
 
 /// Starts it, with such a user.
-async fn redis(authority: &Authority, user: &str) -> Redis {
+pub async fn redis(authority: &Authority, user: &str) -> Redis {
     let [cert, key] = authority.sign().map(|path| path.to_str().unwrap().to_owned());
     let (ca, password) = (authority.ca().to_str().unwrap().to_owned(), format!(">{PASSWORD}"));
     let tls = ["--port", "0", "--tls-port", "PORT", "--tls-auth-clients", "no", "--tls-cert-file", &cert];
@@ -35,7 +35,7 @@ async fn redis(authority: &Authority, user: &str) -> Redis {
 }
 
 /// What a gateway says of such a Redis.
-fn section(redis: &Redis, authority: &Authority, password: &str) -> String {
+pub fn section(redis: &Redis, authority: &Authority, password: &str) -> String {
     format!(
         "url = \"rediss://localhost:{}\"\nusername = \"gateway\"\npassword = \"{password}\"\nca_file = {:?}\n",
         redis.port,

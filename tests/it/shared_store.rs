@@ -21,6 +21,8 @@ use tokio::{
 };
 
 use crate::{
+    authority::Authority,
+    guarded,
     harness::{DETAIL, Reply},
     program::{Desk, Program, by_id, customer, get, lookup, send, serve_as, until},
     town::{Redis, faketime},
@@ -131,7 +133,11 @@ impl Shop {
     }
 
     async fn gateway_at(&self, redis: SocketAddr, more: &str) -> Shopper {
-        let config = self.config(redis, more);
+        self.gateway_with(&format!("url = \"redis://{redis}\"\n{more}")).await
+    }
+
+    async fn gateway_with(&self, store: &str) -> Shopper {
+        let config = self.config(store);
         let name = {
             let mut started = self.started.lock().unwrap();
             *started += 1;
@@ -144,11 +150,11 @@ impl Shop {
         Shopper { program, callers, operators, name }
     }
 
-    fn config(&self, redis: SocketAddr, more: &str) -> PathBuf {
+    fn config(&self, store: &str) -> PathBuf {
         let more = format!(
             "[[lookup]]\npath = \"/api/audience/detail\"\ninterval = \"20ms\"\n\
              [[lookup]]\npath = \"/api/audience/user/tag/batchlist\"\ninterval = \"20ms\"\n\
-             [store]\nkind = \"redis\"\nurl = \"redis://{redis}\"\n{more}"
+             [store]\nkind = \"redis\"\n{store}"
         );
         self.desk.config(self.upstream, &more)
     }
@@ -537,6 +543,45 @@ async fn of_gateways_that_share_a_slot_the_one_that_asked_hands_the_answers_over
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn over_tls_a_user_who_may_do_nothing_else_is_enough_and_without_use_it_goes_on() {
+    let authority = Authority::new("a");
+    // What the README says that the user must be allowed.
+    const ALLOWED: &str = "~audience-gateway:* &audience-gateway:* -@all +evalsha +script|load +subscribe +publish +info +time \
+                           +hget +hmget +hgetall +hset +hdel +hincrby +pexpire +persist +lindex +llen +lrange +ltrim +rpush \
+                           +del +unlink +scan";
+    let shop = Shop::new(&[]).await;
+    let redis = guarded::redis(&authority, ALLOWED).await;
+    let section = guarded::section(&redis, &authority, guarded::PASSWORD);
+    let (one, two) = (shop.gateway_with(&section).await, shop.gateway_with(&section).await);
+    one.connected(1).await;
+    two.connected(1).await;
+    one.lookup(&by_id(2)).await;
+    one.lookup(&by_id(3)).await;
+    one.saved(2).await;
+    assert!(two.cached(&by_id(2)).await.is_some());
+    assert_eq!(two.purge(&by_id(2)).await.status, 200);
+    one.forgets(&by_id(2)).await;
+    assert_eq!(one.purge(r#"{"all":true}"#).await.status, 200);
+    two.forgets(&by_id(3)).await;
+    one.lookup(&by_id(4)).await;
+    until("it to be stored", async || two.cached(&by_id(4)).await).await;
+    for gateway in [&one, &two] {
+        assert!(!gateway.log(&shop).contains("cannot be written"), "{}", gateway.log(&shop));
+    }
+    let nobody = guarded::section(&redis, &authority, "blue-canary");
+    let poor = guarded::redis(&authority, &ALLOWED.replace("+hset", "-hset")).await;
+    let poor = guarded::section(&poor, &authority, guarded::PASSWORD);
+    for section in [nobody, poor] {
+        let other = shop.gateway_with(&section).await;
+        other.lookup(&by_id(2)).await;
+        assert_eq!(other.purge(&by_id(2)).await.error_code(), "STORE_UNAVAILABLE");
+        other.connected(0).await;
+        let log = other.log(&shop);
+        assert!(log.contains("the store") && !log.contains("canary"), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_full_redis_still_erases() {
     let shop = Shop::new(&[]).await;
     let (one, two) = (shop.gateway().await, shop.gateway().await);
@@ -553,6 +598,8 @@ async fn a_full_redis_still_erases() {
     assert_eq!(reply.status, 200, "{}", reply.text());
     two.forgets(&by_id(2)).await;
     assert!(one.log(&shop).contains("the store cannot be written to"));
+    let newcomer = shop.gateway().await;
+    assert!(newcomer.cached(&by_id(2)).await.is_none());
     shop.redis.command(&["CONFIG", "SET", "maxmemory", "0"]);
     one.lookup(&by_id(4)).await;
     until("it to be stored", async || two.cached(&by_id(4)).await).await;

@@ -4,6 +4,8 @@
 -- erasure its author knew last: who knows the same has missed nothing by it.
 local function text(number) return string.format('%.0f', number) end
 local function tag(entry) return entry and string.match(entry, '^%d+ (%S+)') or '' end
+-- The first command takes no memory: what is full is read, and erased from, all the same.
+redis.call('PERSIST', KEYS[1])
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local state = redis.call('HMGET', KEYS[1], 'epoch', 'generation', 'seen')
@@ -20,7 +22,6 @@ if (is_lost or is_first) and length < most then
   kind, missed = 'all', redis.call('LRANGE', KEYS[2], 0, -1)
 end
 if is_lost or ARGV[4] == '1' or now + 1000000 < seen then
-  redis.call('PERSIST', KEYS[1])
   if is_lost then
     redis.call('DEL', KEYS[2])
   else

@@ -137,6 +137,7 @@ impl Remote {
                 known.must_join = true;
                 known.went_back |= went_back;
                 drop(known);
+                connected(&shared.metrics, false);
                 // Open => Away
                 self.tie.send_replace(Tie::Away);
                 return Err(lost);
@@ -150,6 +151,10 @@ impl Remote {
         let (generation, tag) = ahead.unwrap_or((generation, tag));
         (known.generation, known.tag) = (Some(generation), tag);
         drop(known);
+        if shared.metrics.connected.get() == 0 {
+            info!("connected to the store");
+        }
+        connected(&shared.metrics, true);
         // Open | Away => Joined
         self.tie.send_replace(Tie::Joined(epoch));
         Ok(must_sweep)
@@ -277,8 +282,6 @@ impl Ear {
 
 impl Listen for Ear {
     fn up(&self, clock: Clock) {
-        info!("connected to the store");
-        connected(&self.shared.metrics, true);
         {
             let mut known = self.remote.known();
             known.must_join = true;
