@@ -282,7 +282,7 @@ fn timeouts(config: &Config) -> passthrough::Timeouts {
 }
 
 impl Edge {
-    async fn handle(&self, mut request: Request<Received>) -> Response<ResponseBody> {
+    async fn handle(self: Arc<Self>, mut request: Request<Received>) -> Result<Response<ResponseBody>, Infallible> {
         let began = clock::now();
         let route = self.router.route(request.method(), request.uri());
         let (metrics, name) = match route {
@@ -314,7 +314,7 @@ impl Edge {
         if let Some(journal) = journal {
             journal.close(name, response.status());
         }
-        response
+        Ok(response)
     }
 
     /// On whose behalf a request is made: the owner of its token, which is taken off it, or else its address.
@@ -350,10 +350,7 @@ fn stack(
         .load_shed()
         // Counted over all connections: one that speaks HTTP/2 carries up to a hundred requests at a time.
         .layer(GlobalConcurrencyLimitLayer::with_semaphore(places.semaphore()))
-        .service(service_fn(move |request| {
-            let edge = Arc::clone(&edge);
-            async move { Ok::<_, Infallible>(edge.handle(request).await) }
-        }))
+        .service(service_fn(move |request| Arc::clone(&edge).handle(request)))
 }
 
 fn or_overloaded(answered: Result<Response<ResponseBody>, BoxError>) -> Result<Response<ResponseBody>, BoxError> {

@@ -93,11 +93,13 @@ where
     let requests = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let in_flight = InFlight::begin(&requests);
-        let is_for_server = request.method() == Method::OPTIONS && request.uri().path() == "*";
-        let response = (!is_for_server).then(|| service.clone().oneshot(request.map(|body| Received::new(body, peer))));
+        let service = service.clone();
         async move {
-            let Some(response) = response else { return Ok::<_, S::Error>(methods(in_flight)) };
-            let mut response = response.await?;
+            if request.method() == Method::OPTIONS && request.uri().path() == "*" {
+                return Ok::<_, S::Error>(methods(in_flight));
+            }
+            // Called here: a future that is handed in has its place twice, and is moved as often.
+            let mut response = service.oneshot(request.map(|body| Received::new(body, peer))).await?;
             if in_flight.is_last(response.status()) {
                 // hyper will close the connection, but does not say so.
                 response.headers_mut().insert(CONNECTION, CLOSE);
