@@ -7,6 +7,7 @@
 
 mod assembly;
 mod body;
+mod edge;
 mod journal;
 mod reload;
 
@@ -15,34 +16,30 @@ use std::{
     convert::Infallible,
     pin::pin,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
-use http::{Request, Response};
 use http_body_util::Full;
 use tokio::{sync::oneshot, task::JoinSet};
-use tower::{BoxError, Service, ServiceBuilder, limit::GlobalConcurrencyLimitLayer, service_fn};
+use tower::service_fn;
 use tracing::info;
 
-use self::{assembly::Common, journal::Journal, reload::Live};
+use self::{assembly::Common, edge::Edge, reload::Live};
 use crate::{
     admin::{Admin, History, Phase, Readiness},
     clients::Clients,
     clock,
     config::Config,
-    dispatch::{Client, Fleet},
-    error::Refusal,
     key_log::KeyLog,
     link::Link,
     live::{Count, Places, Time},
     log_filter::Control,
-    lookup::{Lookup, chunk::Chunk, compression::Compression},
-    metrics::{Metrics, RouteMetrics},
-    passthrough::{self, Passthrough},
+    lookup::compression::Compression,
+    metrics::Metrics,
+    passthrough,
     replicas::Replicas,
     request::{Limits, budget::Budget},
-    route::{Route, Router},
-    server::{Demand, Listener, Received, Server},
+    route::Router,
+    server::{Demand, Listener, Server},
     store,
     trace::Recorder,
     upstream::{self, connect::Dial},
@@ -68,17 +65,6 @@ pub struct Gateway {
     live: Arc<Live>,
     replicas: Option<(Arc<Replicas>, Arc<Link>)>,
     config: Config,
-}
-
-/// What every request meets first.
-struct Edge {
-    router: Router,
-    /// Who may call; without it anybody who can connect.
-    clients: Option<Arc<Clients>>,
-    lookups: Vec<(Lookup, RouteMetrics)>,
-    passthrough: Passthrough,
-    passed: RouteMetrics,
-    dispatchers: Vec<Arc<Fleet>>,
 }
 
 impl Gateway {
@@ -236,7 +222,7 @@ impl Gateway {
         let warming = warmup.map(|warmup| tasks.spawn(warmup.run()));
         let draining = Arc::clone(&edge);
         let (stop, stopped) = oneshot::channel::<()>();
-        let stack = stack(edge, &live.places);
+        let stack = edge::stack(edge, &live.places);
         readiness.enter(Phase::Ready);
         let mut serving = pin!(server.serve(listener, stack, async {
             let _dropped = stopped.await;
@@ -279,80 +265,4 @@ fn timeouts(config: &Config) -> passthrough::Timeouts {
         caller: Demand { grace: config.server.limits.header_timeout, min_rate: config.server.limits.min_rate },
         upstream: config.upstream.request_timeout,
     }
-}
-
-impl Edge {
-    async fn handle(self: Arc<Self>, mut request: Request<Received>) -> Result<Response<ResponseBody>, Infallible> {
-        let began = clock::now();
-        let route = self.router.route(request.method(), request.uri());
-        let (metrics, name) = match route {
-            Route::Lookup(position) | Route::MethodNotAllowed(position) => {
-                let (lookup, metrics) = &self.lookups[position];
-                (metrics, &*lookup.shape.path)
-            }
-            Route::Unsafe(_) | Route::Passthrough(_) => (&self.passed, "passthrough"),
-        };
-        let mut journal = Journal::open(request.headers(), began);
-        let admitted = self.admit(&mut request);
-        let response = match (admitted, route) {
-            // Before anything of it is read or said: to a stranger every path is the same.
-            (Err(refusal), _) => refused(&refusal),
-            (Ok(client), Route::Lookup(position)) => {
-                let account = journal.as_mut().map(|journal| &mut journal.account);
-                self.lookups[position].0.handle(request, (client, began), account).await.map(ResponseBody::from)
-            }
-            (Ok(_), Route::MethodNotAllowed(_)) => refused(&Refusal::MethodNotAllowed),
-            (Ok(_), Route::Unsafe(reason)) => refused(&Refusal::UnsafePath(reason)),
-            (Ok(_), Route::Passthrough(path)) => {
-                let peer = request.body().peer();
-                request.extensions_mut().insert(peer);
-                // By itself, because it is many times as large as a lookup: a future is moved through every layer.
-                Box::pin(self.passthrough.handle(request, path)).await.map(ResponseBody::Streamed)
-            }
-        };
-        metrics.answered(response.status(), took(began));
-        if let Some(journal) = journal {
-            journal.close(name, response.status());
-        }
-        Ok(response)
-    }
-
-    /// On whose behalf a request is made: the owner of its token, which is taken off it, or else its address.
-    fn admit(&self, request: &mut Request<Received>) -> Result<Client, Refusal> {
-        if let Some(clients) = &self.clients {
-            return clients.admit(request.headers_mut());
-        }
-        let address = request.body().peer().address;
-        Ok(address.map_or(Client::Unknown, |address| Client::Peer(address.ip())))
-    }
-}
-
-fn took(began: clock::Instant) -> Duration {
-    clock::now().saturating_duration_since(began)
-}
-
-fn refused(refusal: &Refusal) -> Response<ResponseBody> {
-    refusal.response().map(Chunk::from).map(ResponseBody::from)
-}
-
-/// The one tower stack in front of everything.
-fn stack(
-    edge: Arc<Edge>,
-    places: &Places,
-) -> impl Service<Request<Received>, Response = Response<ResponseBody>, Error = BoxError, Future: Send>
-+ Clone
-+ Send
-+ 'static {
-    ServiceBuilder::new()
-        // What the layers below refuse is told to the caller.
-        .map_result(or_overloaded)
-        // A request over the limit is told so at once instead of waiting for its turn.
-        .load_shed()
-        // Counted over all connections: one that speaks HTTP/2 carries up to a hundred requests at a time.
-        .layer(GlobalConcurrencyLimitLayer::with_semaphore(places.semaphore()))
-        .service(service_fn(move |request| Arc::clone(&edge).handle(request)))
-}
-
-fn or_overloaded(answered: Result<Response<ResponseBody>, BoxError>) -> Result<Response<ResponseBody>, BoxError> {
-    Ok(answered.unwrap_or_else(|_overloaded| refused(&Refusal::Overloaded)))
 }

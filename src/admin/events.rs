@@ -38,7 +38,7 @@ const MAX_IDS: usize = 64;
 impl Admin {
     pub(super) async fn event<B>(&self, headers: &HeaderMap, body: B) -> Result<Response<Bytes>, Refusal>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
     {
         match self.read_event(headers, body).await {
             Ok(named) => {
@@ -55,11 +55,11 @@ impl Admin {
     /// The ids that an event carries, for each lookup path.
     async fn read_event<B>(&self, headers: &HeaderMap, body: B) -> Result<Named, Refusal>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
     {
         body::check_headers(headers)?;
         let limits = Limits { max: Count::new(self.limits.max.now().min(MAX_EVENT)), ..self.limits.clone() };
-        let (body, _waited) = body::read(body, headers, &limits).await?;
+        let (body, _waited) = body::read(body, &limits).await?;
         if depth::is_too_deep(&body) {
             return Err(Refusal::InvalidRequest(depth::TOO_DEEP.into()));
         }

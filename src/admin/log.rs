@@ -37,7 +37,7 @@ struct Wanted {
 impl Admin {
     pub(super) async fn log<B>(&self, method: &Method, headers: &HeaderMap, body: B) -> Result<Response<Bytes>, Refusal>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
     {
         if *method == Method::PUT {
             self.set_log(headers, body).await?;
@@ -51,11 +51,11 @@ impl Admin {
 
     async fn set_log<B>(&self, headers: &HeaderMap, body: B) -> Result<(), Refusal>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
     {
         check_headers(headers)?;
         let limits = Limits { max: Count::new(self.limits.max.now().min(LONGEST)), ..self.limits.clone() };
-        let (body, _waited) = body::read(body, headers, &limits).await?;
+        let (body, _waited) = body::read(body, &limits).await?;
         self.log.set(filter(&body)?);
         Ok(())
     }

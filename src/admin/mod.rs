@@ -98,7 +98,7 @@ impl Admin {
     /// Answers one request.
     pub async fn handle<B>(&self, request: Request<B>) -> Response<Bytes>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
     {
         let (head, body) = request.into_parts();
         let answered = match (head.uri.path(), head.method == Method::POST) {

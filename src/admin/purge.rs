@@ -42,10 +42,10 @@ struct Erased {
 impl Admin {
     pub(super) async fn purge<B>(&self, headers: &HeaderMap, body: B) -> Result<Response<Bytes>, Refusal>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
     {
         body::check_headers(headers)?;
-        let (body, _waited) = body::read(body, headers, &self.limits).await?;
+        let (body, _waited) = body::read(body, &self.limits).await?;
         let paths: Vec<(&Shape, usize)> = self.paths.iter().map(|path| (&*path.shape, path.max_keys.now())).collect();
         let purge = purge::decode(&paths, &body)?;
         let now = clock::now();

@@ -6,7 +6,7 @@
 use http::{HeaderMap, StatusCode};
 use tracing::{Level, debug};
 
-use super::took;
+use super::edge::took;
 use crate::{
     clock::Instant,
     lookup::Account,

@@ -1,8 +1,9 @@
 //! One lookup from a caller's request to its answer.
 //!
-//! decode to an ordered list of keys ([`request`](crate::request)) → one `now`, one cache read per key, and of the store for those that the memory does not have, judged by what
-//! the caller asked for ([`directives`]) → the misses go to the dispatcher as one ticket → answers and misses are put
-//! together in the order asked ([`encode`]) → a large answer is compressed for a caller that accepts it ([`compression`]).
+//! decode to an ordered list of keys ([`request`](crate::request)) → one `now`, one cache read per key, and of the store for
+//! those that the memory does not have, judged by what the caller asked for ([`directives`]) → the misses go to the
+//! dispatcher as one ticket (`miss`) → answers and misses are put together in the order asked ([`encode`]) → a large answer
+//! is compressed for a caller that accepts it ([`compression`]).
 //!
 //! Invariants: a lookup whose keys are all cached touches no channel, no queue and no other task; a lookup that is
 //! dropped takes only its own place in the queue along; bad input is refused before anything of it goes upstream.
@@ -12,18 +13,20 @@ pub mod compression;
 pub mod directives;
 pub mod encode;
 mod inquiry;
+mod miss;
 mod recent;
 mod tally;
 mod traced;
 
 use std::{
+    mem,
     sync::{Arc, LazyLock},
     time::Duration,
 };
 
 use bytes::{Buf, Bytes};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
     header::{AGE, CONTENT_TYPE, RETRY_AFTER},
 };
 use hyper::body::Body;
@@ -32,20 +35,15 @@ use tower::BoxError;
 
 pub use self::tally::Account;
 use self::{
-    chunk::Chunk,
-    compression::Compression,
-    directives::Directives,
-    encode::Pending,
-    inquiry::{Asked, Inquiry},
-    tally::Tally,
-    traced::Traced,
+    chunk::Chunk, compression::Compression, directives::Directives, encode::Pending, inquiry::Inquiry, miss::Missed,
+    tally::Tally, traced::Traced,
 };
 use crate::{
     cache::Cache,
     clock::{self, Instant},
-    dispatch::{self, Client, Failure, Outcome, Refused, Wanted},
+    dispatch::{self, Client, Refused},
     error::{JSON, Refusal},
-    key::{Id, Key},
+    key::Id,
     key_log::KeyLog,
     live::{Count, Time},
     metrics::LookupMetrics,
@@ -55,7 +53,7 @@ use crate::{
         wire::{self, Question},
     },
     shape::Shape,
-    trace::{Recorder, Waiting},
+    trace::Recorder,
     upstream::{credentials::Credentials, verdict::PassedOn},
 };
 
@@ -129,6 +127,16 @@ pub struct Lookup {
 /// Where a lookup is in its trace, and where its account is wanted.
 type Noted<'a> = (Option<&'a Traced>, Option<&'a mut Option<Account>>);
 
+/// How far a lookup came without a wait.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the larger one is the usual one, and a box would be an allocation for each"
+)]
+enum Step<'a> {
+    Answered(Response<Chunk>),
+    Missed(Box<Missed>, Noted<'a>),
+}
+
 /// Why a lookup is not answered with records.
 enum Unanswered {
     Refusal(Refusal),
@@ -151,21 +159,22 @@ impl From<Refusal> for Unanswered {
 }
 
 impl Lookup {
-    /// Answers one request on behalf of a client, which came at that moment; an account of it is given to who wants one.
+    /// Answers one request's body on behalf of a client, which came at that moment; an account of it is given to who wants
+    /// one.
     pub async fn handle<B>(
         &self,
-        request: Request<B>,
+        (headers, body): (&mut HeaderMap, &mut B),
         from: (Client, Instant),
         account: Option<&mut Option<Account>>,
     ) -> Response<Chunk>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
     {
-        let Some(traced) = Traced::open(&self.recorder, request.headers(), from.1) else {
-            return self.answered(request, from, (None, account)).await;
+        let Some(traced) = Traced::open(&self.recorder, headers, from.1) else {
+            return self.answered((headers, body), from, (None, account)).await;
         };
         let mut own = None;
-        let response = Box::pin(self.answered(request, from, (Some(&traced), Some(&mut own)))).await;
+        let response = Box::pin(self.answered((headers, body), from, (Some(&traced), Some(&mut own)))).await;
         traced.close(self, own.unwrap_or_default(), &response);
         if let Some(account) = account {
             *account = own;
@@ -173,12 +182,23 @@ impl Lookup {
         response
     }
 
-    async fn answered<B>(&self, request: Request<B>, from: (Client, Instant), noted: Noted<'_>) -> Response<Chunk>
+    async fn answered<B>(
+        &self,
+        (headers, body): (&mut HeaderMap, &mut B),
+        from: (Client, Instant),
+        noted: Noted<'_>,
+    ) -> Response<Chunk>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
     {
-        let accepted = self.compression.accepted(request.headers());
-        match self.answer(request, from, noted).await {
+        let accepted = self.compression.accepted(headers);
+        let answer = match self.read((headers, body), from, noted).await {
+            Ok(Step::Answered(response)) => Ok(response),
+            // By itself: what is nearly always a hit needs no room for it.
+            Ok(Step::Missed(missed, noted)) => Box::pin(self.fill(*missed, noted)).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        match answer {
             Ok(response) if accepted.is_none() => response,
             Ok(response) => {
                 let compressed = Box::pin(self.compression.compress(accepted, response)).await;
@@ -189,154 +209,56 @@ impl Lookup {
         }
     }
 
-    async fn answer<B>(
+    async fn read<'a, B>(
         &self,
-        request: Request<B>,
-        (client, came): (Client, Instant),
-        (traced, account): Noted<'_>,
-    ) -> Result<Response<Chunk>, Unanswered>
+        (headers, body): (&mut HeaderMap, &mut B),
+        from: (Client, Instant),
+        noted: Noted<'a>,
+    ) -> Result<Step<'a>, Refusal>
     where
-        B: Body<Data = Bytes, Error: Into<BoxError>>,
+        B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
     {
-        let (parts, body) = request.into_parts();
-        body::check_headers(&parts.headers)?;
-        let (body, waited) = body::read(body, &parts.headers, &self.limits).await?;
+        body::check_headers(headers)?;
+        let body = body::read(body, &self.limits).await?;
+        self.at_once(mem::take(headers), body, from, noted)
+    }
+
+    /// Answers what the memory holds all of, without a wait; what it does not is on its way to [`fill`](Self::fill).
+    fn at_once<'a>(
+        &self,
+        headers: HeaderMap,
+        (body, waited): (Bytes, bool),
+        (client, came): (Client, Instant),
+        (traced, account): Noted<'a>,
+    ) -> Result<Step<'a>, Refusal> {
         let now = if waited { clock::now() } else { came };
         let Question { ids, fields, sent } = wire::read(&self.shape, self.bounds.max_keys.now(), &body)?;
-        let scope = recent::scope((self.position, &self.credentials), (&parts.headers, now), (fields, sent));
+        let scope = recent::scope((self.position, &self.credentials), (&headers, now), (fields, sent));
         // However long the answer takes, this is not needed any more.
         drop(body);
         let mut inquiry = Inquiry {
             asked: SmallVec::with_capacity(ids.len()),
             tally: Tally::new(self.shape.lists.len()),
-            directives: Directives::read(&parts.headers),
+            directives: Directives::read(&headers),
             now,
             scope,
             ids,
             client,
         };
-        let mut found = self.cache.get_all(&inquiry.scope, &inquiry.ids);
+        let found = self.cache.get_all(&inquiry.scope, &inquiry.ids);
         if self.cache.store().is_some() && !inquiry.directives.cache.no_cache && found.iter().any(Option::is_none) {
             // What is on the disk needs no slot.
-            Box::pin(inquiry.recall(self, &mut found)).await;
+            return Ok(Step::Missed(Box::new(Missed { headers, inquiry, found: Some(found) }), (traced, account)));
         }
         inquiry.look(self, found);
+        if inquiry.tally.to_fetch() > 0 {
+            return Ok(Step::Missed(Box::new(Missed { headers, inquiry, found: None }), (traced, account)));
+        }
         if let Some(account) = account {
             *account = Some(inquiry.tally.account());
         }
-        let answered = if inquiry.tally.to_fetch() > 0 {
-            let missed = inquiry.missed(self);
-            let waiting = traced::waiting(traced, &parts.headers);
-            // By itself: what is nearly always a hit needs no room for it.
-            let answered = Box::pin(self.fetch(&mut inquiry, waiting)).await;
-            inquiry.tell(self, &missed, &answered);
-            answered
-        } else {
-            Ok(())
-        };
         inquiry.tally.count(&self.metrics);
-        answered?;
-        Ok(self.respond(&inquiry, parts.headers)?)
-    }
-
-    /// Has the keys without an answer fetched, and waits for them.
-    async fn fetch(&self, inquiry: &mut Inquiry, trace: Option<Arc<Waiting>>) -> Result<(), Unanswered> {
-        if inquiry.directives.cache.only_if_cached {
-            return Err(Refusal::NotCached.into());
-        }
-        self.fall_back_at_once(inquiry);
-        let Inquiry { scope, ids, asked, tally, directives, client, now } = inquiry;
-        let missing: Vec<usize> = (0..asked.len()).filter(|&position| asked[position].answer.is_none()).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let keys = missing.iter().map(|&position| Key { scope: Arc::clone(scope), id: ids[position].clone() });
-        let timeout = self.bounds.timeout.now();
-        let wait = directives.wait.map_or(timeout, |wait| wait.min(timeout));
-        let deadline = *now + wait;
-        let wanted = Wanted {
-            client: *client,
-            keys: keys.collect(),
-            fallback: missing.iter().map(|&position| asked[position].fallback.is_some()).collect(),
-            fresh: directives.cache.no_cache,
-            max_age: directives.cache.max_age,
-            no_store: directives.cache.no_store,
-            deadline,
-            partial: directives.partial,
-            trace: trace.clone(),
-        };
-        let waiting = match self.dispatch.submit(*now, scope, wanted) {
-            Ok(waiting) => waiting,
-            Err(refused) => {
-                for position in missing {
-                    asked[position].fall_back(tally, ids[position].kind);
-                }
-                let answered = asked.iter().all(|asked| asked.answer.is_some());
-                return if answered { Ok(()) } else { Err(refusal(refused).into()) };
-            }
-        };
-        tally.collapsed = waiting.is_collapsed();
-        let retry_after = waiting.promise();
-        let outcomes = waiting.outcomes(deadline).await;
-        trace.iter().for_each(|trace| traced::waited(self, trace, *now, missing.len()));
-        let mut outcomes = outcomes.into_vec().into_iter();
-        let mut served = false;
-        for position in missing {
-            let asked = &mut asked[position];
-            match outcomes.next().flatten() {
-                Some(Outcome::Answer(answer)) => {
-                    asked.answer = Some(answer);
-                    served = true;
-                }
-                Some(Outcome::Failed(Failure::Refused(refusal) | Failure::Unauthorized(refusal))) => {
-                    return Err(Unanswered::PassedOn(refusal));
-                }
-                Some(Outcome::Failed(Failure::Declined(refusal))) => {
-                    asked.fall_back(tally, ids[position].kind);
-                    // Who takes what is ready is told that this is not.
-                    if asked.answer.is_none() && !directives.partial {
-                        return Err(Unanswered::PassedOn(refusal));
-                    }
-                }
-                Some(Outcome::Failed(Failure::ShuttingDown)) => return Err(Refusal::ShuttingDown.into()),
-                Some(Outcome::Failed(Failure::Unavailable(wait))) => {
-                    asked.fall_back(tally, ids[position].kind);
-                    if asked.answer.is_none() {
-                        return Err(Refusal::UpstreamUnavailable(wait).into());
-                    }
-                }
-                Some(Outcome::Failed(Failure::Unshared(wait))) => {
-                    asked.fall_back(tally, ids[position].kind);
-                    if asked.answer.is_none() {
-                        return Err(Refusal::ReplicasUnavailable(wait).into());
-                    }
-                }
-                None => asked.fall_back(tally, ids[position].kind),
-            }
-        }
-        if served && !directives.cache.no_store {
-            self.dispatch.serve(scope);
-        }
-        let pending = asked.iter().any(|asked| asked.answer.is_none());
-        if pending && !directives.partial { Err(Refusal::LookupTimeout(retry_after).into()) } else { Ok(()) }
-    }
-
-    /// While the upstream fails or refuses, what may stand in for its answer is given without waiting for the next failure,
-    /// and queued to be refreshed.
-    fn fall_back_at_once(&self, inquiry: &mut Inquiry) {
-        let Inquiry { scope, ids, asked, tally, now, directives, .. } = inquiry;
-        let has_fallback = |asked: &Asked| asked.answer.is_none() && asked.fallback.is_some();
-        // Who wants nothing kept asks for itself: otherwise nobody might ever ask again.
-        let alone = directives.cache.no_store;
-        if alone || !asked.iter().any(has_fallback) || !self.dispatch.is_troubled(*now, scope) {
-            return;
-        }
-        let mut stale = Vec::new();
-        for (id, asked) in ids.iter().zip(asked).filter(|(_, asked)| has_fallback(asked)) {
-            asked.fall_back(tally, id.kind);
-            stale.push(Key { scope: Arc::clone(scope), id: id.clone() });
-        }
-        self.dispatch.refresh(*now, scope, stale);
+        Ok(Step::Answered(self.respond(&inquiry, headers)?))
     }
 
     /// The answer. `headers` are the request's: their table becomes that of the answer's, which needs one as large.

@@ -3,15 +3,20 @@
 //! The usual body comes in one piece, which is a part of what its connection has read: that is not counted. Whoever sends
 //! it in several has it kept here, and for that there is one [`Budget`] for all.
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{
+    future::poll_fn,
+    mem,
+    pin::{Pin, pin},
+    task::Poll,
+};
 
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE},
+    header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
 use http_body_util::BodyExt;
-use hyper::body::Body;
+use hyper::body::{Body, Frame};
 use tower::BoxError;
 
 use super::budget::{Budget, NoRoom};
@@ -54,17 +59,38 @@ fn is_json(content_type: &HeaderValue) -> bool {
 }
 
 /// Reads the whole body; and whether it had to be waited for.
-pub async fn read<B>(body: B, headers: &HeaderMap, limits: &Limits) -> Result<(Bytes, bool), Refusal>
+pub async fn read<B>(mut body: B, limits: &Limits) -> Result<(Bytes, bool), Refusal>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
     let max = limits.max.now();
-    let declared = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
-    if declared.is_some_and(|length| length > max) {
+    // What its sender has declared, if anything.
+    if body.size_hint().lower() > max as u64 {
         return Err(Refusal::BodyTooLarge(max));
     }
-    let mut reading = pin!(collect(body, max, &limits.budget));
-    // The usual body is there already, and needs no timer.
+    let first = poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await;
+    let first = match first {
+        Poll::Ready(Some(Ok(frame))) if body.is_end_stream() => match frame.into_data() {
+            // The usual body is there already, in one piece, and needs no timer.
+            Ok(data) if data.len() <= max => return Ok((data, false)),
+            Ok(_long) => return Err(Refusal::BodyTooLarge(max)),
+            Err(trailers) => Poll::Ready(Some(Ok(trailers))),
+        },
+        first => first,
+    };
+    // By itself, because it is many times as large.
+    Box::pin(rest(first, body, max, limits)).await
+}
+
+/// A part of a body, where it is there already.
+type First<B> = Poll<Option<Result<Frame<Bytes>, <B as Body>::Error>>>;
+
+/// Reads what is not there yet, or comes in pieces.
+async fn rest<B>(first: First<B>, body: B, max: usize, limits: &Limits) -> Result<(Bytes, bool), Refusal>
+where
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
+{
+    let mut reading = pin!(collect(first, body, max, &limits.budget));
     if let Poll::Ready(read) = poll_fn(|cx| Poll::Ready(reading.as_mut().poll(cx))).await {
         return read.map(|body| (body, false));
     }
@@ -74,24 +100,27 @@ where
     }
 }
 
-async fn collect<B>(body: B, max: usize, budget: &Budget) -> Result<Bytes, Refusal>
+async fn collect<B>(mut first: First<B>, mut body: B, max: usize, budget: &Budget) -> Result<Bytes, Refusal>
 where
-    B: Body<Data = Bytes, Error: Into<BoxError>>,
+    B: Body<Data = Bytes, Error: Into<BoxError>> + Unpin,
 {
-    let mut body = pin!(body);
     let mut whole = budget.keep();
-    while let Some(frame) = body.frame().await {
+    loop {
+        let next = match mem::replace(&mut first, Poll::Pending) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => body.frame().await,
+        };
+        let Some(frame) = next else { return Ok(whole.into()) };
         let broken = |_error| Refusal::InvalidRequest("the body broke off".into());
         let Ok(data) = frame.map_err(broken)?.into_data() else { continue };
         if whole.len() + data.len() > max {
             return Err(Refusal::BodyTooLarge(max));
         }
         if whole.is_empty() && body.is_end_stream() {
-            return Ok(data); // The usual body comes in one piece.
+            return Ok(data);
         }
         whole.extend(&data).map_err(|NoRoom| Refusal::Overloaded)?;
     }
-    Ok(whole.into())
 }
 
 #[cfg(test)]

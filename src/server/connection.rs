@@ -26,7 +26,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::Instant,
 };
-use tower::{BoxError, Service, ServiceExt};
+use tower::{BoxError, Service};
 
 use super::{
     Config, Peer,
@@ -93,13 +93,14 @@ where
     let requests = Arc::clone(&activity);
     let service = service_fn(move |request: Request<Incoming>| {
         let in_flight = InFlight::begin(&requests);
-        let service = service.clone();
+        let mut service = service.clone();
         async move {
             if request.method() == Method::OPTIONS && request.uri().path() == "*" {
                 return Ok::<_, S::Error>(methods(in_flight));
             }
             // Called here: a future that is handed in has its place twice, and is moved as often.
-            let mut response = service.oneshot(request.map(|body| Received::new(body, peer))).await?;
+            poll_fn(|cx| service.poll_ready(cx)).await?;
+            let mut response = service.call(request.map(|body| Received::new(body, peer))).await?;
             if in_flight.is_last(response.status()) {
                 // hyper will close the connection, but does not say so.
                 response.headers_mut().insert(CONNECTION, CLOSE);

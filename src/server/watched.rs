@@ -3,6 +3,8 @@
 //! **The lingering close.** Closing a socket with unread bytes in it is a reset, and a reset can destroy an answer that
 //! the peer has not read yet: a 413 or 503 while the body is still on its way, say. So after its own side is shut down
 //! the stream reads and discards until the peer's end, for a bounded number of bytes; `patience.rs` bounds the time.
+//!
+//! **A small answer** goes to the kernel as one piece, head and body together.
 
 use std::{
     io::{self, IoSlice},
@@ -18,6 +20,9 @@ use super::activity::Activity;
 
 /// Bytes that a lingering close reads at most: the default limit of a body, so that an honest client gets through.
 pub(super) const LINGER_BYTES: usize = 1 << 20;
+
+/// An answer up to this size is written in one piece: to copy it costs less than what the kernel does for a second piece.
+const JOINED: usize = 4 << 10;
 
 /// The watched stream.
 #[derive(Debug)]
@@ -71,6 +76,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Watched<Io> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if bufs.len() > 1 && bufs.iter().map(|buf| buf.len()).sum::<usize>() <= JOINED {
+            let mut space = [MaybeUninit::<u8>::uninit(); JOINED];
+            let mut joined = ReadBuf::uninit(&mut space);
+            bufs.iter().for_each(|buf| joined.put_slice(buf));
+            return self.poll_write(cx, joined.filled());
+        }
         let outcome = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
         self.note(outcome)
     }
@@ -113,4 +124,33 @@ pub(super) fn poll_discard<Io: AsyncRead + Unpin>(io: &mut Io, cx: &mut Context<
         *left = left.saturating_sub(discarded.filled().len());
     }
     Poll::Ready(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn pieces_arrive_whole_and_in_order_whether_they_are_joined_or_not() {
+        for size in [0, 1, JOINED - 8, JOINED - 7, JOINED - 6, 3 * JOINED] {
+            let (near, mut far) = duplex(JOINED / 3);
+            let mut watched = Watched::new(near, Activity::new());
+            let body: Vec<u8> = (0..=255).cycle().take(size).collect();
+            let sent = [&b"head\r\n\r"[..], &body].concat();
+            let write = async move {
+                let mut pieces = [IoSlice::new(b"head\r\n\r"), IoSlice::new(&body)];
+                let mut pieces = &mut pieces[..];
+                while !pieces.is_empty() {
+                    let written = watched.write_vectored(pieces).await.expect("it reads");
+                    IoSlice::advance_slices(&mut pieces, written);
+                }
+            };
+            let mut got = Vec::new();
+            let (read, ()) = tokio::join!(far.read_to_end(&mut got), write);
+            read.expect("it is written");
+            assert_eq!(got, sent, "{size}");
+        }
+    }
 }

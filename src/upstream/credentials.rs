@@ -18,6 +18,7 @@ use std::{
 };
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use smallvec::SmallVec;
 use tokio::sync::{Notify, watch};
 
 pub(super) use self::own::Due;
@@ -129,8 +130,9 @@ impl Credentials {
     #[must_use]
     pub fn is(&self, who: &Credential, headers: &HeaderMap, now: Instant) -> bool {
         let Mode::Forward(names) = &self.mode else { return *who == Credential::Gateway };
-        let values = |name| headers.get_all(name).iter().map(move |value| (name, value));
-        let sent = || names.iter().flat_map(values);
+        let mut all = SmallVec::<[_; 4]>::new();
+        names.iter().for_each(|name| all.extend(headers.get_all(name).iter().map(|value| (name, value))));
+        let sent = || all.iter().copied();
         let mut tokens = sent().filter(|(name, _)| **name == X_TOKEN);
         let application = match (tokens.next(), tokens.next()) {
             (Some((_, token)), None) => self.known().application_of(token, now),
