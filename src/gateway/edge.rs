@@ -43,7 +43,7 @@ struct Begun {
     /// The lookup that it is counted with, or else with what passes through.
     lookup: Option<usize>,
     way: Way,
-    journal: Option<Journal>,
+    journal: Option<Box<Journal>>,
 }
 
 /// What becomes of a request.

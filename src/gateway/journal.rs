@@ -23,9 +23,9 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Begins a line, if anybody wants it.
-    pub(super) fn open(headers: &HeaderMap, began: Instant) -> Option<Self> {
+    pub(super) fn open(headers: &HeaderMap, began: Instant) -> Option<Box<Self>> {
         let trace_id = || Context::read(headers).map(|context| context.trace_id);
-        tracing::enabled!(Level::DEBUG).then(|| Self { began, trace_id: trace_id(), account: None })
+        tracing::enabled!(Level::DEBUG).then(|| Box::new(Self { began, trace_id: trace_id(), account: None }))
     }
 
     /// Writes it.

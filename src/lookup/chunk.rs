@@ -13,8 +13,9 @@ use crate::{record::Record, request::budget::Share};
 pub enum Chunk {
     /// In one piece.
     Bytes(Bytes),
-    /// Records of the cache, which are read by whoever writes them to a socket and by nobody before.
-    Records(Records),
+    /// Records of the cache, which are read by whoever writes them to a socket and by nobody before. Boxed, because what is
+    /// nearly always small is moved through every layer.
+    Records(Box<Records>),
 }
 
 /// An envelope with records in it.
@@ -45,8 +46,8 @@ impl From<Bytes> for Chunk {
 
 impl Records {
     /// These records between a head and a tail. None of them is packed.
-    pub(super) fn new(head: Bytes, records: Vec<Record>, tail: Bytes) -> Self {
-        let mut all = Self { head, records, tail, piece: 0, read: 0, remaining: 0, _share: None };
+    pub(super) fn new(head: Bytes, records: Vec<Record>, tail: Bytes) -> Box<Self> {
+        let mut all = Box::new(Self { head, records, tail, piece: 0, read: 0, remaining: 0, _share: None });
         all.remaining = (0..all.pieces()).map(|piece| all.bytes(piece).len()).sum();
         all
     }
@@ -81,7 +82,10 @@ impl Chunk {
     pub fn counted(self, share: Share) -> Self {
         match self {
             Self::Bytes(bytes) => Self::Bytes(share.with(bytes)),
-            Self::Records(records) => Self::Records(Records { _share: Some(share), ..records }),
+            Self::Records(mut records) => {
+                records._share = Some(share);
+                Self::Records(records)
+            }
         }
     }
 }
@@ -158,7 +162,7 @@ mod tests {
     use super::*;
     use crate::{key::Scope, record::Parts};
 
-    fn records(texts: &[&str]) -> Records {
+    fn records(texts: &[&str]) -> Box<Records> {
         let scope = Arc::new(Scope::new(0, vec![], "{}", ""));
         let fetched_at = crate::clock::now();
         let record = |text: &&str| {

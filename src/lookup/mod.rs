@@ -128,10 +128,6 @@ pub struct Lookup {
 type Noted<'a> = (Option<&'a Traced>, Option<&'a mut Option<Account>>);
 
 /// How far a lookup came without a wait.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the larger one is the usual one, and a box would be an allocation for each"
-)]
 enum Step<'a> {
     Answered(Response<Chunk>),
     Missed(Box<Missed>, Noted<'a>),
