@@ -97,7 +97,7 @@ pub(crate) fn compare(options: &Options, keys: Keys, desk: &Path) -> Vec<Case> {
         fill(server, &ids, &lists);
     }
     let (behind, mut cases) = (upstream.processes(), Vec::new());
-    let before = usage::cpu(&behind).total;
+    let before = usage::cpu(&behind);
     for &connections in &options.connections {
         let mut turns: Vec<Turn> = servers.drain(..).map(|server| Turn::new(server, &lists, connections)).collect();
         let per_second = measure(options, &mut turns);
@@ -105,7 +105,7 @@ pub(crate) fn compare(options: &Options, keys: Keys, desk: &Path) -> Vec<Case> {
         servers.extend(turns.into_iter().map(|turn| turn.server));
         cases.push(Case { keys, connections, per_second, rows });
     }
-    let asked = usage::cpu(&behind).total.saturating_sub(before);
+    let asked = usage::since(&before).total;
     assert!(asked < IDLE, "every lookup is a hit, but the upstream ran for {asked:?}");
     cases
 }
@@ -192,7 +192,7 @@ impl Turn {
     fn closed(&mut self, lasts: Duration) {
         let before = usage::cpu(&self.pids);
         let (answered, took) = self.load.closed(&self.asks, lasts);
-        self.closed.push((usage::cpu(&self.pids) - before, answered, took));
+        self.closed.push((usage::since(&before), answered, took));
     }
 
     fn open(&mut self, per_second: f64, lasts: Duration) {

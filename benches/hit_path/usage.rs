@@ -22,19 +22,19 @@ impl Cpu {
         self.user / (self.user + self.system).max(1.0 / TICKS)
     }
 
-    /// What a process has used so far.
-    fn of(pid: u32) -> Self {
-        let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    /// What a process has used so far; nothing if it is no more, as nginx's loader of its cache after a minute.
+    fn of(pid: u32) -> Option<Self> {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?;
         let ran = |thread: std::io::Result<fs::DirEntry>| {
             let text = fs::read_to_string(thread.ok()?.path().join("schedstat")).ok()?;
             text.split_whitespace().next()?.parse::<u64>().ok()
         };
         let total = Duration::from_nanos(threads.filter_map(ran).sum());
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name is in brackets and may hold anything; the third field follows it.
         let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
         let ticks = |field: usize| fields[field - 3].parse::<f64>().unwrap();
-        Self { total, user: ticks(14), system: ticks(15) }
+        Some(Self { total, user: ticks(14), system: ticks(15) })
     }
 }
 
@@ -57,19 +57,24 @@ impl Sum for Cpu {
     }
 }
 
-/// What these processes have used so far.
-pub(crate) fn cpu(pids: &[u32]) -> Cpu {
-    pids.iter().map(|&pid| Cpu::of(pid)).sum()
+/// What each of these processes has used so far.
+pub(crate) fn cpu(pids: &[u32]) -> Vec<(u32, Cpu)> {
+    pids.iter().filter_map(|&pid| Some((pid, Cpu::of(pid)?))).collect()
+}
+
+/// What they have used since then.
+pub(crate) fn since(then: &[(u32, Cpu)]) -> Cpu {
+    then.iter().filter_map(|&(pid, then)| Some(Cpu::of(pid)? - then)).sum()
 }
 
 /// The memory of these processes that is resident, in bytes.
 pub(crate) fn resident(pids: &[u32]) -> u64 {
     let of = |&pid: &u32| {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-        line.split_whitespace().next().unwrap().parse::<u64>().unwrap() * 1024
+        let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
     };
-    pids.iter().map(of).sum()
+    pids.iter().filter_map(of).sum()
 }
 
 /// A process, its children, and theirs.
