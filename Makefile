@@ -7,8 +7,13 @@ ADVISORIES ?= $(lastword $(sort $(wildcard ../shared/data/rustsec-advisories-*.t
 
 .PHONY: test setup fmt clippy unit otlp openapi benches doc deploy monitoring demo bench peers micro scale store fleet replay attack fuzz supply-chain page screenshot
 
-# In the order in which a mistake is found soonest: two seconds, then minutes.
-test: setup fmt clippy unit openapi page benches monitoring deploy otlp doc
+# In the order in which a mistake is found soonest: two seconds, then minutes. What mostly waits, for a browser or for a
+# Prometheus, does so beside what mostly computes.
+test: setup fmt clippy unit
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target openapi page
+	@$(MAKE) --no-print-directory benches
+	@$(MAKE) --no-print-directory -j 2 --output-sync=target monitoring doc
+	@$(MAKE) --no-print-directory deploy otlp
 
 # What the tests need of the machine, and nothing that is there already.
 setup:

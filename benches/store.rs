@@ -99,7 +99,7 @@ async fn main() {
     if let Some(place) = &options.fill {
         return fill(place, options.customers).await;
     }
-    let customers = if options.bench && !options.test { options.customers } else { 2_000 };
+    let customers = if options.bench && !options.test { options.customers } else { 500 };
     let folder = tempfile::tempdir().unwrap();
     let redis = options.redis.then(Redis::start);
     let place = match &redis {

@@ -1,8 +1,8 @@
-//! Assembly: every part built from the configuration, the one tower stack, and the owner of all tasks.
+//! Assembly: every part built from the configuration, the one tower service, and the owner of all tasks.
 //!
 //! ```text
-//! server ─▶ load shed ─▶ concurrency limit ─▶ route, clients ─┬▶ lookup ─▶ cache ─▶ (misses) dispatch ─▶ upstream
-//!                                                             └▶ passthrough ────────────────────────────▶ upstream
+//! server ─▶ edge: place, route, client ─┬▶ lookup ─▶ cache ─▶ (misses) dispatch ─▶ upstream
+//!                                       └▶ passthrough ────────────────────────────▶ upstream
 //! ```
 
 mod assembly;
