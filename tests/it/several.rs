@@ -50,8 +50,10 @@ struct World {
     slowest: u64,
     throttled: f64,
     failing: f64,
-    /// When each request was on the wire.
-    starts: Vec<Instant>,
+    /// Whose each request was, from the moment at which it had no connection yet.
+    begun: Vec<usize>,
+    /// When each request was on the wire, and for which keys.
+    starts: Vec<(Instant, Vec<Id>)>,
 }
 
 /// A worker that can be made to stand still.
@@ -79,6 +81,7 @@ impl<F: Future<Output = ()>> Future for Stoppable<F> {
 
 /// One gateway.
 struct Node {
+    number: usize,
     handle: Handle,
     worker: AbortHandle,
     stopped: Arc<Mutex<Option<Instant>>>,
@@ -91,6 +94,8 @@ struct Crowd {
     meeting: Meeting,
     scopes: Vec<Arc<Scope>>,
     nodes: Vec<Node>,
+    /// How many there have been.
+    made: usize,
     tasks: JoinSet<()>,
 }
 
@@ -98,12 +103,13 @@ fn record(scope: &Scope, number: i64) -> String {
     format!(r#"{{"audienceUserId":{number},"of":{}}}"#, scope.fields)
 }
 
-fn asker(world: Arc<Mutex<World>>, shape: Arc<Shape>) -> dispatch::Ask {
+fn asker(world: Arc<Mutex<World>>, shape: Arc<Shape>, number: usize) -> dispatch::Ask {
     Box::new(move |ask: Ask, on_wire| {
         let (world, shape) = (Arc::clone(&world), Arc::clone(&shape));
         Box::pin(async move {
             let connecting = {
                 let mut world = world.lock().unwrap();
+                world.begun.push(number);
                 let slowest = if world.rng.f64() < 0.9 { 5 } else { world.slowest };
                 Duration::from_millis(world.rng.u64(0..slowest))
             };
@@ -111,10 +117,10 @@ fn asker(world: Arc<Mutex<World>>, shape: Arc<Shape>) -> dispatch::Ask {
             let (took, chance) = {
                 let mut world = world.lock().unwrap();
                 let now = Instant::now();
-                if let Some(last) = world.starts.last() {
+                if let Some((last, _)) = world.starts.last() {
                     assert!(now - *last >= INTERVAL, "two starts {:?} apart", now - *last);
                 }
-                world.starts.push(now);
+                world.starts.push((now, ask.ids.clone()));
                 (Duration::from_millis(world.rng.u64(1..1500)), world.rng.f64())
             };
             on_wire();
@@ -150,18 +156,24 @@ impl Crowd {
             slowest: if calm { 1200 } else { 15 },
             throttled: [0.0, 0.1][rng.usize(..2)],
             failing: [0.0, 0.0, 0.2][rng.usize(..3)],
+            begun: Vec::new(),
             starts: Vec::new(),
             rng: rng.fork(),
         };
+        let nodes = rng.usize(2..5);
+        (Self::of(world, lost, nodes, &mut rng), rng)
+    }
+
+    fn of(world: World, lost: f64, nodes: usize, rng: &mut Rng) -> Self {
         let meeting = Meeting::new(rng.u64(..), lost);
         let mut tasks = JoinSet::new();
         tasks.spawn(meeting.clone().tick());
         let scopes = (0..2).map(|number| Arc::new(Scope::new(0, vec![], number.to_string(), ""))).collect();
-        let mut crowd = Self { world: Arc::new(Mutex::new(world)), meeting, scopes, nodes: Vec::new(), tasks };
-        for _ in 0..rng.usize(2..5) {
+        let mut crowd = Self { world: Arc::new(Mutex::new(world)), meeting, scopes, nodes: Vec::new(), made: 0, tasks };
+        for _ in 0..nodes {
             crowd.add();
         }
-        (crowd, rng)
+        crowd
     }
 
     /// Whether the meeting place stays as it is.
@@ -209,25 +221,44 @@ impl Crowd {
             hold: Duration::from_millis(1500),
             lease: Duration::from_secs(12),
         };
-        let ask = asker(Arc::clone(&self.world), Arc::clone(&shape));
+        let ask = asker(Arc::clone(&self.world), Arc::clone(&shape), self.made);
         let (worker, handle) = Worker::new(config, shape, cache, metrics.dispatch("test"), ask);
         let stopped = Arc::new(Mutex::new(None));
         let run = worker.shared_with(Some(sharing)).run();
         let run = Stoppable { inner: Box::pin(run), until: Arc::clone(&stopped), waiting: None };
         let worker = self.tasks.spawn(run);
-        self.nodes.push(Node { handle, worker, stopped, dead: Arc::default() });
+        self.nodes.push(Node { number: self.made, handle, worker, stopped, dead: Arc::default() });
+        self.made += 1;
     }
 
-    /// One caller of one gateway: it is told the truth, unless its gateway dies.
-    fn caller(&self, rng: &mut Rng) -> impl Future<Output = ()> + Send + 'static {
+    /// Kills one of them at once. Who waits there is told nothing.
+    fn kill(&mut self, at: usize) {
+        let node = self.nodes.swap_remove(at);
+        *node.dead.lock().unwrap() = true;
+        node.worker.abort();
+    }
+
+    /// Some caller of some gateway.
+    fn anybody(&self, rng: &mut Rng) -> impl Future<Output = ()> + Send + 'static {
         let node = &self.nodes[rng.usize(..self.nodes.len())];
-        let (handle, dead) = (node.handle.clone(), Arc::clone(&node.dead));
-        let scope = Arc::clone(&self.scopes[rng.usize(..self.scopes.len())]);
+        let scope = &self.scopes[rng.usize(..self.scopes.len())];
         let count = if rng.f64() < 0.3 { rng.usize(10..40) } else { rng.usize(1..4) };
         let mut numbers: Vec<i64> = (0..KEYS).collect();
         rng.shuffle(&mut numbers);
         numbers.truncate(count);
-        let (fresh, no_store) = (rng.f64() < 0.1, rng.f64() < 0.1);
+        let how = (rng.f64() < 0.1, rng.f64() < 0.1);
+        self.caller(node, (scope, numbers), how, rng)
+    }
+
+    /// One caller of one gateway: it is told the truth, unless its gateway dies.
+    fn caller(
+        &self,
+        node: &Node,
+        (scope, numbers): (&Arc<Scope>, Vec<i64>),
+        (fresh, no_store): (bool, bool),
+        rng: &mut Rng,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (handle, dead, scope) = (node.handle.clone(), Arc::clone(&node.dead), Arc::clone(scope));
         let client = Client::Peer([10, 0, 0, rng.u8(..4)].into());
         let failing = self.world.lock().unwrap().failing > 0.0;
         async move {
@@ -272,9 +303,7 @@ impl Crowd {
         let at = rng.usize(..self.nodes.len());
         match rng.u8(0..if self.is_calm() { 3 } else { 6 }) {
             0 => {
-                let node = self.nodes.swap_remove(at);
-                *node.dead.lock().unwrap() = true;
-                node.worker.abort();
+                self.kill(at);
                 self.add();
             }
             1 => {
@@ -299,7 +328,7 @@ async fn schedule(seed: u64) -> usize {
         if rng.f64() < 0.25 {
             crowd.disturb(&mut rng, step);
         } else {
-            callers.spawn(crowd.caller(&mut rng));
+            callers.spawn(crowd.anybody(&mut rng));
         }
         assert!(crowd.tasks.try_join_next().is_none_or(|ended| ended.is_err_and(|error| error.is_cancelled())));
     }
@@ -309,23 +338,74 @@ async fn schedule(seed: u64) -> usize {
     crowd.world.lock().unwrap().starts.len()
 }
 
+/// Everybody asks for the same keys, and the winner dies before, while or after it asks for them.
+/// Returns how often they were asked for, and whether that had begun.
+async fn death(seed: u64) -> (usize, bool) {
+    fastrand::seed(seed);
+    let mut rng = Rng::with_seed(seed);
+    let world =
+        World { slowest: 1200, throttled: 0.0, failing: 0.0, begun: Vec::new(), starts: Vec::new(), rng: rng.fork() };
+    let mut crowd = Crowd::of(world, 0.0, 4, &mut rng);
+    let mut callers = JoinSet::new();
+    for node in &crowd.nodes {
+        callers.spawn(crowd.caller(node, (&crowd.scopes[0], vec![1, 2, 3]), (false, false), &mut rng));
+    }
+    let begun = async || {
+        loop {
+            if let Some(winner) = crowd.world.lock().unwrap().begun.first() {
+                break *winner;
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let winner = begun().await;
+    let longest = if rng.bool() { 3 } else { 3000 };
+    sleep(Duration::from_millis(rng.u64(0..longest))).await;
+    let at = crowd.nodes.iter().position(|node| node.number == winner).unwrap();
+    crowd.kill(at);
+    sleep(Duration::from_millis(1)).await; // Until it is dead.
+    let is_asked = !crowd.world.lock().unwrap().starts.is_empty();
+    while let Some(told) = callers.join_next().await {
+        told.expect("a caller is told the truth");
+    }
+    let world = crowd.world.lock().unwrap();
+    let asked = world.starts.iter().filter(|(_, ids)| ids.iter().any(|id| id.value == Value::Int(1))).count();
+    (asked, is_asked)
+}
+
+#[test]
+fn a_winner_that_dies_before_it_asks_costs_no_request() {
+    let mut deaths = [0, 0];
+    each(200, |seed| {
+        let (asked, is_asked) = block_on(death(seed));
+        deaths[usize::from(is_asked)] += 1;
+        // Nobody has heard of a request that was never on the wire, and everybody of the one that followed.
+        assert!(if is_asked { (1..=4).contains(&asked) } else { asked == 1 }, "{asked} requests, {is_asked}");
+    });
+    let is_one = deaths.iter().sum::<usize>() == 1;
+    assert!(is_one || deaths.iter().all(|deaths| *deaths > 20), "{deaths:?}");
+}
+
 #[test]
 fn several_dispatchers_keep_one_pace_and_lose_nobody() {
+    let mut made = 0;
+    each(RUNS, |seed| made += block_on(schedule(seed)));
+    assert!(made > 0);
+}
+
+fn block_on<T>(schedule: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(schedule)
+}
+
+/// Runs so many, or the one that is asked for.
+fn each(runs: u64, mut run: impl FnMut(u64)) {
     let seeds: Vec<u64> = match std::env::var("SIMULATION_SEED").ok().and_then(|seed| seed.parse().ok()) {
         Some(seed) => vec![seed],
-        None => (0..RUNS).collect(),
+        None => (0..runs).collect(),
     };
-    let mut made = 0;
     for seed in seeds {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        let run = std::panic::AssertUnwindSafe(|| runtime.block_on(schedule(seed)));
-        match std::panic::catch_unwind(run) {
-            Ok(requests) => made += requests,
-            Err(panic) => {
-                eprintln!("SIMULATION_SEED={seed} fails");
-                std::panic::resume_unwind(panic);
-            }
-        }
+        let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| run(seed)));
+        assert!(ran.is_ok(), "SIMULATION_SEED={seed} fails, as is said above");
     }
-    assert!(made > 0);
 }
