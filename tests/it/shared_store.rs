@@ -219,6 +219,11 @@ impl Shopper {
         until("it to be forgotten", async || self.cached(body).await.is_none().then_some(())).await;
     }
 
+    /// Waits until it finds somebody whom the store has: what takes Redis more than 100 ms is not waited for.
+    async fn finds(&self, body: &str) {
+        until("it to be found", async || self.cached(body).await).await;
+    }
+
     fn log(&self, shop: &Shop) -> String {
         std::fs::read_to_string(shop.desk.0.path().join(format!("{}.stderr", self.name))).unwrap()
     }
@@ -249,10 +254,10 @@ async fn what_one_gateway_has_fetched_all_have_with_its_true_age_and_whatever_be
     let after = until("all of it to be read in time", async || two.cached(&many(2..20)).await).await;
     assert_eq!(after.body, before.body);
     assert!(after.header("age").parse::<u64>().unwrap() >= 1, "{}", after.header("age"));
-    assert_eq!(two.cached(&by_phone(2)).await.expect("it was asked").body, phone.body);
-    assert!(two.cached(nobody).await.is_some(), "that there is nobody is known, too");
+    assert_eq!(until("it to be read", async || two.cached(&by_phone(2)).await).await.body, phone.body);
+    two.finds(nobody).await; // That there is nobody is known, too.
     let third = (2..20).find_map(|index| customer(index).third_id).unwrap();
-    assert!(two.cached(&format!(r#"{{"thirdIdList":["{third}"]}}"#)).await.is_some());
+    two.finds(&format!(r#"{{"thirdIdList":["{third}"]}}"#)).await;
     // Now from memory.
     let reads = two.figure("gateway_store_reads_total{result=\"found\"}").await;
     assert!(two.cached(&many(2..20)).await.is_some());
@@ -396,7 +401,7 @@ async fn a_redis_that_stands_still_fails_no_lookup_and_what_was_to_be_erased_is_
     two.connected(1).await;
     // Until it is erased the first gateway reads nothing; then nobody finds it.
     until("it to be erased", async || two.cached(&by_id(2)).await.is_none().then_some(())).await;
-    assert!(two.cached(&by_id(3)).await.is_some());
+    two.finds(&by_id(3)).await;
     until("it to read again", async || {
         one.lookup(&by_id(60)).await;
         one.purge(&by_id(60)).await.status.is_success().then_some(())
@@ -435,7 +440,7 @@ async fn a_redis_that_forgets_or_goes_back_brings_nobody_back() {
         })
     })
     .await;
-    assert!(one.cached(&by_id(3)).await.is_some());
+    one.finds(&by_id(3)).await;
     // Its clock was an hour ahead when it was written to last: nobody knows how old anything is.
     two.lookup(&by_id(30)).await;
     until("it to be stored", async || one.cached(&by_id(30)).await).await;
@@ -466,7 +471,7 @@ async fn an_erasure_that_redis_has_lost_is_not_taken_for_another_one_of_the_same
     shop.redis.restart().await;
     // Who comes now cannot know, and counts on from where the server is.
     let two = shop.gateway().await;
-    assert!(two.cached(&by_id(3)).await.is_some());
+    two.finds(&by_id(3)).await;
     assert_eq!(two.purge(&by_id(3)).await.status, 200);
     assert!(one.cached(&by_id(3)).await.is_some() && one.cached(&by_id(4)).await.is_some());
     wire.mend();
@@ -558,7 +563,7 @@ async fn over_tls_a_user_who_may_do_nothing_else_is_enough_and_without_use_it_go
     one.lookup(&by_id(2)).await;
     one.lookup(&by_id(3)).await;
     one.saved(2).await;
-    assert!(two.cached(&by_id(2)).await.is_some());
+    two.finds(&by_id(2)).await;
     assert_eq!(two.purge(&by_id(2)).await.status, 200);
     one.forgets(&by_id(2)).await;
     assert_eq!(one.purge(r#"{"all":true}"#).await.status, 200);
@@ -587,7 +592,7 @@ async fn a_full_redis_still_erases() {
     let (one, two) = (shop.gateway().await, shop.gateway().await);
     one.lookup(&by_id(2)).await;
     one.saved(1).await;
-    assert!(two.cached(&by_id(2)).await.is_some());
+    two.finds(&by_id(2)).await;
     shop.redis.command(&["CONFIG", "SET", "maxmemory", "100kb"]);
     one.lookup(&by_id(3)).await;
     until("it to be refused", async || {
@@ -633,7 +638,7 @@ async fn whatever_happens_between_gateways_and_redis_nobody_who_was_purged_comes
         let (all, mut rng) = (all.clone(), rng.fork());
         tasks.spawn(async move {
             let (mut purged, mut next) = (Vec::new(), 10_000 * (caller + 1));
-            while Instant::now() < until_when {
+            while Instant::now() < until_when || purged.len() < 2 {
                 // One who is purged is asked for nowhere any more; the others are everybody's.
                 next += 1;
                 let mut text = String::new();
@@ -670,7 +675,6 @@ async fn whatever_happens_between_gateways_and_redis_nobody_who_was_purged_comes
     while let Some(ended) = tasks.join_next().await {
         purged.extend(ended.unwrap());
     }
-    assert!(purged.len() > 10, "{}", purged.len());
     let newcomer = shop.gateway().await;
     for gateway in &gateways {
         gateway.connected(1).await;

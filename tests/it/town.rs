@@ -27,7 +27,7 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The interval that the gateways keep. It is longer by what a machine that builds something else meanwhile may be late: two
 /// slots that were granted as one are still seen, and that the pace is exact is shown where time is virtual.
-pub const KEPT: Duration = Duration::from_millis(300);
+pub const KEPT: Duration = Duration::from_millis(400);
 
 /// More than all tests together ask for.
 const CUSTOMERS: u64 = 1_000_000;
@@ -173,7 +173,7 @@ impl Town {
     pub fn config(&self) -> PathBuf {
         let more = format!(
             "upstream.connect_timeout = \"500ms\"\ncache.negative_ttl = \"1h\"\n[[lookup]]\npath = \"/api/audience/detail\"\n\
-             interval = \"300ms\"\n[replicas]\nkind = \"redis\"\n{}",
+             interval = \"400ms\"\n[replicas]\nkind = \"redis\"\n{}",
             self.replicas
         );
         self.desk.config(self.upstream, &more)
