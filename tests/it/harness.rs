@@ -279,13 +279,21 @@ pub async fn exchange<S>(io: S, request: Request<Full<Bytes>>) -> Reply
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await.expect("a connection");
+    try_exchange(io, request).await.expect("an answer")
+}
+
+/// The same of a gateway that may die meanwhile.
+pub async fn try_exchange<S>(io: S, request: Request<Full<Bytes>>) -> Result<Reply, hyper::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(io)).await?;
     let mut driving = JoinSet::new();
     driving.spawn(connection);
-    let response: Response<hyper::body::Incoming> = sender.send_request(request).await.expect("an answer");
+    let response: Response<hyper::body::Incoming> = sender.send_request(request).await?;
     let (parts, body) = response.into_parts();
-    let body = body.collect().await.expect("a whole answer").to_bytes();
-    Reply { status: parts.status, headers: parts.headers, body }
+    let body = body.collect().await?.to_bytes();
+    Ok(Reply { status: parts.status, headers: parts.headers, body })
 }
 
 /// Runs many callers at once and gives their answers in order.

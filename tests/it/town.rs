@@ -20,14 +20,14 @@ use tokio::{
     time::sleep,
 };
 
-use crate::program::{Desk, Program, customer, get, lookup, until};
+use crate::program::{Desk, Program, customer, get, lookup_unless_killed, until};
 
 /// The interval that the upstream allows.
 const INTERVAL: Duration = Duration::from_millis(100);
 
 /// The interval that the gateways keep. It is longer by what a machine that builds something else meanwhile may be late: two
 /// slots that were granted as one are still seen, and that the pace is exact is shown where time is virtual.
-pub const KEPT: Duration = Duration::from_millis(400);
+pub const KEPT: Duration = Duration::from_millis(300);
 
 /// More than all tests together ask for.
 const CUSTOMERS: u64 = 1_000_000;
@@ -173,7 +173,7 @@ impl Town {
     pub fn config(&self) -> PathBuf {
         let more = format!(
             "upstream.connect_timeout = \"500ms\"\ncache.negative_ttl = \"1h\"\n[[lookup]]\npath = \"/api/audience/detail\"\n\
-             interval = \"400ms\"\n[replicas]\nkind = \"redis\"\n{}",
+             interval = \"300ms\"\n[replicas]\nkind = \"redis\"\n{}",
             self.replicas
         );
         self.desk.config(self.upstream, &more)
@@ -258,11 +258,7 @@ impl Load {
                 load.tasks.spawn(async move {
                     while !stop.load(Ordering::Relaxed) {
                         let (body, ids) = question(keys);
-                        let mut asking = JoinSet::new();
-                        asking.spawn(async move { lookup(gateway, &body).await });
-                        let Some(Ok(reply)) = asking.join_next().await else {
-                            return; // It was killed.
-                        };
+                        let Some(reply) = lookup_unless_killed(gateway, body).await else { return };
                         if reply.status == 200 {
                             let text = reply.text();
                             assert!(ids.iter().all(|id| text.contains(&**id)), "a customer is missing");

@@ -23,8 +23,7 @@ use tokio::{
 };
 
 use crate::{
-    harness::Reply,
-    program::{DEADLINE, lookup, until},
+    program::{DEADLINE, lookup_unless_killed, until},
     town::{Redis, Town, question},
 };
 
@@ -269,14 +268,15 @@ impl Watched {
     ) {
         // Whoever has just been started hears of others' requests once it has been asked for something.
         let anything = question(1).0;
-        let asking: JoinSet<_> = self.town.callers().into_iter().map(|to| ask(to, anything.clone())).collect();
+        let asking: JoinSet<_> =
+            self.town.callers().into_iter().map(|to| lookup_unless_killed(to, anything.clone())).collect();
         assert!(asking.join_all().await.into_iter().all(|told| told.is_some_and(|reply| reply.status == 200)));
         before(self).await;
         let winner = self.trap.set(step);
         let (body, ids) = question(3);
         let mut asking = JoinSet::new();
         for (number, to) in self.town.callers().into_iter().enumerate() {
-            let told = ask(to, body.clone());
+            let told = lookup_unless_killed(to, body.clone());
             asking.spawn(async move { (number, told.await) });
         }
         let winner = timeout(DEADLINE, winner).await.expect("somebody wins").unwrap();
@@ -306,27 +306,19 @@ impl Watched {
     }
 }
 
-/// What a gateway answers, unless it dies.
-async fn ask(to: SocketAddr, body: String) -> Option<Reply> {
-    let mut asking = JoinSet::new();
-    asking.spawn(async move { lookup(to, &body).await });
-    asking.join_next().await?.ok()
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_winner_that_dies_at_any_step_of_its_work_takes_nothing_with_it() {
     let mut watched = Watched::new().await;
-    // Who hears of a request only when the next slot is open may ask once more: a process that shares two cores with other
-    // tests stands still for so long now and then. That nobody else does is shown where time is virtual.
     // Granted, and not sealed.
-    watched.dies(Step::Granted, async |_| {}, async |_, _| {}, 1..=2).await;
+    watched.dies(Step::Granted, async |_| {}, async |_, _| {}, 1..=1).await;
     // Sealed, and not sent: there is no connection yet.
     let close = async |watched: &mut Watched| watched.front.close().await;
     let wanted = async |watched: &mut Watched, _: &str| {
         until("the winner to connect", async || watched.front.is_wanted(Ipv4Addr::LOCALHOST).then_some(())).await;
     };
-    watched.dies(Step::Told, close, wanted, 1..=2).await;
-    // From here on everybody has heard that it asks, and finds out for itself that it is dead.
+    watched.dies(Step::Told, close, wanted, 1..=1).await;
+    // From here on everybody has heard that it asks, and finds out for itself that it is dead. Who finds out late may ask
+    // once more.
     // Sent, and the upstream holds the answer.
     let hold = async |watched: &mut Watched| watched.town.simulator.reconfigure(|config| config.latency = DEADLINE);
     let arrived = async |watched: &mut Watched, id: &str| {
@@ -336,6 +328,6 @@ async fn a_winner_that_dies_at_any_step_of_its_work_takes_nothing_with_it() {
     // Answered, and not published.
     watched.dies(Step::Publishing, async |_| {}, async |_, _| {}, 2..=GATEWAYS).await;
     // Published.
-    watched.dies(Step::Published, async |_| {}, async |_, _| {}, 1..=2).await;
+    watched.dies(Step::Published, async |_| {}, async |_, _| {}, 1..=1).await;
     assert!(watched.town.gateways.len() == GATEWAYS, "and others have taken the place of the dead");
 }
