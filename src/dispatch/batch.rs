@@ -95,13 +95,13 @@ impl<W> Queue<W> {
             }
             if held.how == Again::Filled {
                 let scope = Arc::clone(&keys[0].scope);
-                self.fill(&scope, held.lane, &mut keys);
+                self.fill(&scope, held.lane, &mut keys, now);
             }
             return Some(self.send(keys, held.lane, held.how, now));
         }
         let (scope, lane) = lane.or_else(|| self.next_lane())?;
         let mut keys = Vec::new();
-        self.fill(&scope, lane, &mut keys);
+        self.fill(&scope, lane, &mut keys, now);
         (!keys.is_empty()).then(|| self.send(keys, lane, Again::Filled, now))
     }
 

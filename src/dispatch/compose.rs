@@ -27,7 +27,17 @@ use crate::{
 /// One client's candidates for a batch, by ticket, in the order of arrival.
 pub(super) struct Demand {
     pub(super) client: Client,
+    /// When the oldest of its tickets came.
+    pub(super) arrived: Instant,
     pub(super) tickets: Vec<Vec<Key>>,
+}
+
+/// When a client last had places.
+#[derive(Clone, Copy)]
+pub(super) struct Turn {
+    /// Later ones are greater.
+    pub(super) number: u64,
+    pub(super) at: Instant,
 }
 
 impl Demand {
@@ -65,7 +75,7 @@ impl<W> Queue<W> {
     }
 
     /// Adds to a batch until it is full or nothing is left that may ride in it.
-    pub(super) fn fill(&mut self, scope: &Arc<Scope>, lane: Lane, batch: &mut Vec<Key>) {
+    pub(super) fn fill(&mut self, scope: &Arc<Scope>, lane: Lane, batch: &mut Vec<Key>, now: Instant) {
         let capacity = if lane == Lane::Alone { 1 } else { self.room() };
         let mut chosen: HashSet<Key> = batch.iter().cloned().collect();
         let demands = self.demands(scope, lane, &chosen);
@@ -75,7 +85,7 @@ impl<W> Queue<W> {
                 batch.push(key.clone());
             }
         };
-        let turn = self.next();
+        let turn = Turn { number: self.next(), at: now };
         let room = capacity.saturating_sub(batch.len());
         for (demand, places) in demands.iter().zip(share(room, &sizes)).filter(|(_, places)| *places > 0) {
             self.turns.insert(demand.client, turn);
@@ -114,7 +124,7 @@ impl<W> Queue<W> {
                 continue;
             }
             let position = *position.entry(ticket.client).or_insert_with(|| {
-                demands.push(Demand { client: ticket.client, tickets: Vec::new() });
+                demands.push(Demand { client: ticket.client, arrived: ticket.arrived, tickets: Vec::new() });
                 demands.len() - 1
             });
             demands[position].tickets.push(keys);
@@ -123,7 +133,7 @@ impl<W> Queue<W> {
         // turns: where they are more than there are places, each has had one before any has another.
         demands.sort_by_key(|demand| {
             let bulk = demand.size() > self.max_batch_keys();
-            if bulk { self.turns.get(&demand.client).copied().unwrap_or(1) } else { 0 }
+            if bulk { self.turns.get(&demand.client).map_or(1, |turn| turn.number) } else { 0 }
         });
         demands
     }

@@ -5,18 +5,32 @@ use std::collections::{HashMap, HashSet};
 use super::share::share;
 use crate::{
     key::Id,
-    replicas::{LaneOffer, Wish},
+    replicas::{self, LaneOffer, Lookup, Wish},
 };
 
 /// One client's lookups at all gateways.
-#[derive(Default)]
 struct Demand<'a> {
-    tickets: Vec<&'a [Wish]>,
+    arrived: u64,
+    served: u64,
+    size: usize,
+    tickets: Vec<&'a Lookup>,
 }
 
-impl Demand<'_> {
-    fn size(&self) -> usize {
-        self.tickets.iter().map(|ticket| ticket.len()).sum()
+impl<'a> Demand<'a> {
+    fn new() -> Self {
+        Self { arrived: u64::MAX, served: 0, size: 0, tickets: Vec::new() }
+    }
+
+    fn add(&mut self, offered: &'a replicas::Demand) {
+        self.arrived = self.arrived.min(offered.arrived);
+        self.served = self.served.max(offered.served);
+        self.size = self.size.saturating_add(offered.size);
+        self.tickets.extend(&offered.tickets);
+    }
+
+    /// In the order of arrival; those who want more than a batch come last, and take turns.
+    fn turn(&self, room: usize) -> (u64, u64) {
+        (if self.size > room { self.served.max(1) } else { 0 }, self.arrived)
     }
 }
 
@@ -27,21 +41,24 @@ pub(super) fn merge(offers: &[LaneOffer]) -> Vec<Wish> {
     let mut position: HashMap<&str, usize> = HashMap::new();
     for demand in offers.iter().flat_map(|offer| &offer.demands) {
         let position = *position.entry(&demand.client).or_insert_with(|| {
-            demands.push(Demand::default());
+            demands.push(Demand::new());
             demands.len() - 1
         });
-        demands[position].tickets.extend(demand.tickets.iter().map(Vec::as_slice));
+        demands[position].add(demand);
     }
-    let sizes: Vec<usize> = demands.iter().map(Demand::size).collect();
+    demands.sort_by_key(|demand| demand.turn(room));
+    // More than there is room for is more than there is room for.
+    let sizes: Vec<usize> = demands.iter().map(|demand| demand.size.min(room.saturating_add(1))).collect();
     let mut chosen = Chosen { room, wishes: Vec::new(), ids: HashSet::new() };
     for (demand, places) in demands.iter().zip(share(room, &sizes)) {
-        let sizes: Vec<usize> = demand.tickets.iter().map(|ticket| ticket.len()).collect();
+        let sizes: Vec<usize> = demand.tickets.iter().map(|ticket| ticket.size.min(room.saturating_add(1))).collect();
         for (ticket, places) in demand.tickets.iter().zip(share(places, &sizes)) {
-            ticket.iter().take(places).for_each(|wish| chosen.add(wish));
+            ticket.wishes.iter().take(places).for_each(|wish| chosen.add(wish));
         }
     }
     // Where several want the same keys, their shares leave places over; and then what nobody waits for.
-    demands.iter().flat_map(|demand| demand.tickets.iter().copied().flatten()).for_each(|wish| chosen.add(wish));
+    let waited_for = demands.iter().flat_map(|demand| &demand.tickets).flat_map(|ticket| &ticket.wishes);
+    waited_for.for_each(|wish| chosen.add(wish));
     offers.iter().flat_map(|offer| &offer.behind).for_each(|wish| chosen.add(wish));
     let kept: HashSet<&Id> = wishes(offers).filter(|wish| wish.keep).map(|wish| &wish.id).collect();
     chosen.wishes.iter_mut().for_each(|wish| wish.keep = kept.contains(&wish.id));
@@ -51,7 +68,10 @@ pub(super) fn merge(offers: &[LaneOffer]) -> Vec<Wish> {
 fn wishes(offers: &[LaneOffer]) -> impl Iterator<Item = &Wish> {
     offers
         .iter()
-        .flat_map(|offer| offer.demands.iter().flat_map(|demand| &demand.tickets).flatten().chain(&offer.behind))
+        .flat_map(|offer| &offer.demands)
+        .flat_map(|demand| &demand.tickets)
+        .flat_map(|ticket| &ticket.wishes)
+        .chain(offers.iter().flat_map(|offer| &offer.behind))
 }
 
 struct Chosen<'a> {
@@ -81,11 +101,13 @@ mod tests {
         numbers.map(wish).collect()
     }
 
+    fn demand(client: &str, wishes: Vec<Wish>) -> Demand {
+        let size = wishes.len();
+        Demand { client: client.to_owned(), arrived: 1, served: 0, size, tickets: vec![Lookup { size, wishes }] }
+    }
+
     fn offer(room: usize, demands: &[(&str, std::ops::Range<i64>)]) -> LaneOffer {
-        let demand = |(client, numbers): &(&str, std::ops::Range<i64>)| Demand {
-            client: (*client).to_owned(),
-            tickets: vec![wishes(numbers.clone(), true)],
-        };
+        let demand = |(client, numbers): &(&str, std::ops::Range<i64>)| demand(client, wishes(numbers.clone(), true));
         LaneOffer {
             lane: "lane".to_owned(),
             room,
@@ -115,6 +137,33 @@ mod tests {
         assert_eq!(numbers(&chosen).iter().filter(|&&number| number >= 40).count(), 5);
     }
 
+    /// Bulk at two gateways: how many places each one has in three batches, by whom of them was served last.
+    #[test]
+    fn who_wants_more_than_a_batch_gets_no_more_than_its_share_and_those_who_want_a_whole_one_go_in_turn() {
+        let offered = |client: &str, numbers, size, (arrived, served)| {
+            let mut offer = offer(10, &[(client, numbers)]);
+            let demand = &mut offer.demands[0];
+            (demand.size, demand.tickets[0].size) = (size, size);
+            (demand.arrived, demand.served) = (arrived, served);
+            offer
+        };
+        let places = |size, one, other| {
+            let chosen = merge(&[offered("one", 0..10, size, one), offered("other", 50..60, size, other)]);
+            (chosen.len(), numbers(&chosen).iter().filter(|&&number| number < 50).count())
+        };
+        assert_eq!(places(300, (1, 5), (2, 6)), (10, 5));
+        assert_eq!(places(usize::MAX, (1, 5), (2, 6)), (10, 5), "whatever anybody says");
+        assert_eq!(places(10, (1, 5), (2, 0)), (10, 10), "it came first");
+        assert_eq!(places(10, (3, 5), (2, 6)), (10, 0));
+        let crowd: Vec<_> =
+            (0..30).map(|at| offered(&format!("{at}"), 10 * at..10 * at + 10, 300, (1, 100 - at as u64))).collect();
+        let chosen = numbers(&merge(&crowd));
+        assert!(
+            chosen.iter().all(|number| *number >= 200),
+            "the ten who have waited longest have one each: {chosen:?}"
+        );
+    }
+
     #[test]
     fn a_key_that_several_want_rides_once_and_the_rest_is_filled() {
         let chosen = merge(&[offer(60, &[("a", 0..10)]), offer(60, &[("b", 5..15)])]);
@@ -125,7 +174,7 @@ mod tests {
     #[test]
     fn what_one_gateway_knows_to_be_too_much_is_too_much_for_all_and_what_one_wants_kept_is_kept() {
         let mut secret = offer(2, &[("a", 0..0)]);
-        secret.demands = vec![Demand { client: "a".to_owned(), tickets: vec![wishes(0..2, false)] }];
+        secret.demands = vec![demand("a", wishes(0..2, false))];
         let chosen = merge(&[secret, offer(60, &[("b", 1..2)])]);
         assert_eq!(numbers(&chosen).len(), 2);
         let kept: Vec<bool> =

@@ -14,6 +14,7 @@ use std::{
 
 use super::{
     batch::{Batch, BatchId},
+    compose::Turn,
     entry::{Again, Entry, Held, Lane, Place},
     queue::Queue,
     share::share,
@@ -22,7 +23,7 @@ use super::{
 use crate::{
     clock::Instant,
     key::{Key, Kind, Scope},
-    replicas::Wish,
+    replicas::{Demand, Lookup, Wish, client_name},
 };
 
 /// Lanes that are offered at once. A grant is for one of them; the others wait for the next.
@@ -38,8 +39,38 @@ pub(super) struct Offered {
     pub(super) background: bool,
     pub(super) waited: Duration,
     pub(super) room: usize,
-    pub(super) demands: Vec<(Client, Vec<Vec<Wish>>)>,
+    pub(super) demands: Vec<OfferedDemand>,
     pub(super) behind: Vec<Wish>,
+}
+
+/// What would be sealed for one client, of all that it waits for.
+pub(super) struct OfferedDemand {
+    pub(super) client: Client,
+    pub(super) arrived: Instant,
+    pub(super) served: Option<Instant>,
+    pub(super) size: usize,
+    pub(super) tickets: Vec<Lookup>,
+}
+
+impl OfferedDemand {
+    /// As the others read it, for whom it is so many microseconds now.
+    pub(super) fn written(self, shown: u64, now: Instant) -> Demand {
+        let micros = |at| {
+            let ago = now.saturating_duration_since(at).as_micros();
+            shown.saturating_sub(u64::try_from(ago).unwrap_or(u64::MAX))
+        };
+        let (arrived, served) = (micros(self.arrived), self.served.map_or(0, micros));
+        Demand { client: name(self.client), arrived, served, size: self.size, tickets: self.tickets }
+    }
+}
+
+/// A client's name at every gateway. Those without any are told apart by nobody.
+fn name(client: Client) -> String {
+    match client {
+        Client::Named(number) => client_name(&number.to_be_bytes()),
+        Client::Peer(address) => client_name(address.to_string().as_bytes()),
+        Client::Unknown => String::new(),
+    }
 }
 
 impl Lane {
@@ -126,9 +157,18 @@ impl<W> Queue<W> {
         for (demand, places) in waiting.iter().zip(share(room, &sizes)).filter(|(_, places)| *places > 0) {
             left -= places;
             let sizes: Vec<usize> = demand.tickets.iter().map(Vec::len).collect();
-            let tickets = demand.tickets.iter().zip(share(places, &sizes));
-            let tickets = tickets.map(|(ticket, places)| ticket.iter().take(places).map(wish).collect::<Vec<_>>());
-            demands.push((demand.client, tickets.filter(|ticket| !ticket.is_empty()).collect()));
+            let lookup = |(ticket, places): (&Vec<Key>, usize)| Lookup {
+                size: ticket.len(),
+                wishes: ticket.iter().take(places).map(wish).collect(),
+            };
+            let tickets = demand.tickets.iter().zip(share(places, &sizes)).filter(|(_, places)| *places > 0);
+            demands.push(OfferedDemand {
+                client: demand.client,
+                arrived: demand.arrived,
+                served: self.turns.get(&demand.client).map(|turn| turn.at),
+                size: demand.size(),
+                tickets: tickets.map(lookup).collect(),
+            });
         }
         let fits = |key: &Key| key.scope == *scope && lane.takes(self.entries[key].need, key.id.kind);
         let behind = self.background.values().map(|(key, _)| key).filter(|key| fits(key)).take(left);
@@ -160,6 +200,7 @@ impl<W> Queue<W> {
         if let Some(started) = asked_by {
             own.iter().for_each(|key| self.wait_for_later(key, started));
         }
+        self.serve(&own, now);
         let need = super::ride::need_of(lane);
         let mut batch = match own.is_empty() {
             false => self.send(own, lane, Again::Filled, now),
@@ -174,6 +215,14 @@ impl<W> Queue<W> {
         };
         self.add_riders(&mut batch, riders, now);
         Some(batch)
+    }
+
+    /// Whoever waits for one of these keys has had places.
+    fn serve(&mut self, keys: &[Key], now: Instant) {
+        let turn = Turn { number: self.next(), at: now };
+        let waiters = keys.iter().filter_map(|key| self.entries.get(key)).flat_map(|entry| entry.waiters.keys());
+        let clients = waiters.filter_map(|id| Some((self.tickets.get(id)?.client, turn)));
+        self.turns.extend(clients);
     }
 
     /// Whoever wanted a request that starts later than this one waits for the next.

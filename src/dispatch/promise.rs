@@ -3,7 +3,8 @@
 //! The slots to come are filled as [`compose`](super::compose) will fill them, in numbers of keys: places are shared
 //! over clients in the order of arrival, and each client's over its tickets, until the last of the new
 //! lookup's keys has one. Between scopes, slots go round in turn. Where clients want the same keys there are fewer to
-//! send than wanted, and each place counts for more.
+//! send than wanted, and each place counts for more. Where other gateways share the slot, what they want is not known here;
+//! what is seen is how many of the keys that wait here each slot takes along, and so many places are reckoned with.
 //!
 //! The demands are counted once per slot and kept up to date with what is submitted meanwhile; who leaves is noticed at
 //! the next slot. Two things are not foreseen: who comes later and goes first because it wants little, so that a bulk
@@ -28,6 +29,22 @@ const MANY_TICKETS: usize = 256;
 
 /// Shares that are reckoned for one lookup at most, over all foreseen slots: some tens of microseconds.
 const MOST_SHARES: usize = 4096;
+
+/// How many of the keys that wait here a slot has room for, where it is shared with other gateways.
+#[derive(Default)]
+pub(super) struct Portion(Option<usize>);
+
+impl Portion {
+    /// A slot has taken along so many of them, and so many still wait: half new, half as before, as with a slot that goes to
+    /// scopes in turn. Where nobody is left behind nothing is known of how many it would have taken.
+    fn gone(&mut self, went: usize, left: usize, room: usize) {
+        self.0 = (left > 0).then(|| (self.of(room) + went.min(room)).div_ceil(2));
+    }
+
+    fn of(&self, room: usize) -> usize {
+        self.0.map_or(room, |places| places.clamp(1, room))
+    }
+}
 
 /// Who waits for how many keys, by scope.
 pub(super) type Forecast = HashMap<Arc<Scope>, Demands>;
@@ -128,16 +145,27 @@ impl<W> Queue<W> {
         keys.iter().filter(waiting).count()
     }
 
+    /// Keys that somebody waits for and that are not under way.
+    pub(super) fn waited_for(&self) -> usize {
+        self.pending - self.background.len()
+    }
+
+    /// A slot that is shared with other gateways has gone: so many were waited for before it.
+    pub(super) fn shared_slot(&mut self, before: usize) {
+        let (left, room) = (self.waited_for(), self.max_batch_keys());
+        self.portion.gone(before.saturating_sub(left), left, room);
+    }
+
     /// In how many slots from now a lookup with so many unsent keys would have its last one sent, if it came now.
     /// Without a scope it is one that nobody has asked for yet.
     pub fn slots_until(&mut self, client: Client, scope: Option<&Arc<Scope>>, mine: usize) -> usize {
-        let room = self.max_batch_keys();
+        let room = self.portion.of(self.max_batch_keys());
         let pending = self.pending();
         let upper = (pending + mine).div_ceil(room);
         if mine == 0 || upper <= 1 {
             return mine.div_ceil(room);
         }
-        let turn = self.turns.get(&client).copied().unwrap_or(0);
+        let turn = self.turns.get(&client).map_or(0, |turn| turn.number);
         let forecast = self.forecast();
         let wanted: usize = forecast.values().map(Demands::total).sum();
         // A place for a key that two clients want is a place for both.
@@ -153,7 +181,7 @@ impl<W> Queue<W> {
 
     /// Counts a lookup in that has just been taken.
     pub(super) fn forecast_add(&mut self, order: &Order<W>) {
-        let turn = self.turns.get(&order.client).copied().unwrap_or(0);
+        let turn = self.turns.get(&order.client).map_or(0, |turn| turn.number);
         if let (Some(forecast), Some(first)) = (&mut self.forecast, order.keys.first()) {
             let demands = forecast.entry(Arc::clone(&first.scope)).or_default();
             demands.add(order.client, turn, order.keys.len());
@@ -167,7 +195,7 @@ impl<W> Queue<W> {
                 let waiting = |key: &&Key| self.entries.get(key).is_some_and(|entry| entry.place != Place::InFlight);
                 let open = ticket.open().filter(waiting).count();
                 if let Some(first) = ticket.keys.first().filter(|_| open > 0) {
-                    let turn = self.turns.get(&ticket.client).copied().unwrap_or(0);
+                    let turn = self.turns.get(&ticket.client).map_or(0, |turn| turn.number);
                     forecast.entry(Arc::clone(&first.scope)).or_default().add(ticket.client, turn, open);
                 }
             }
@@ -238,6 +266,27 @@ mod tests {
         assert_eq!(queue.slots_until(client(2), Some(&scope), 1), 1);
         assert_eq!(queue.slots_until(client(1), Some(&scope), 1), 1, "small tickets of a client go first");
         assert_eq!(queue.slots_until(client(2), Some(&scope), 100), 4, "half of each slot");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slot_that_is_shared_has_as_much_room_as_it_was_seen_to_have() {
+        let now = crate::clock::now();
+        let mut queue = Queue::new(100, 10_000);
+        let scope = scope(0);
+        submit(&mut queue, now, 1, keys(&scope, 0..800));
+        assert_eq!(queue.slots_until(client(1), Some(&scope), 600), 12, "half of each slot");
+        for slot in 0..8 {
+            // Four gateways want as much.
+            let before = queue.waited_for();
+            let taken = keys(&scope, slot * 25..slot * 25 + 25).into_iter();
+            let wishes: Vec<_> = taken.map(|key| crate::replicas::Wish { id: key.id, keep: true }).collect();
+            queue
+                .seal_chosen((&scope, crate::dispatch::entry::Lane::Mixed), &wishes, Some(now), now)
+                .expect("they wait");
+            queue.shared_slot(before);
+        }
+        assert_eq!(queue.slots_until(client(1), Some(&scope), 600), 1200_usize.div_ceil(26));
+        assert_eq!(queue.slots_until(client(2), Some(&scope), 1), 1);
     }
 
     #[tokio::test(start_paused = true)]

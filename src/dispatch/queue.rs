@@ -22,8 +22,9 @@ use std::{
 use super::{
     batch::{BatchId, Flight},
     batch_limit::BatchLimit,
+    compose::Turn,
     entry::{Background, Entry, Halved, Held, Lane, Need, Place},
-    promise::Forecast,
+    promise::{Forecast, Portion},
     ticket::{Client, Failure, Finished, Outcome, Ticket, TicketId},
 };
 use crate::{
@@ -71,10 +72,12 @@ pub struct Queue<W> {
     /// When each lane of each scope last got a slot.
     pub(super) served: HashMap<(Arc<Scope>, Lane), Instant>,
     pub(super) suspects: HashMap<Key, Instant>,
-    /// In which batch each client last had places.
-    pub(super) turns: HashMap<Client, u64>,
+    /// When each client last had places.
+    pub(super) turns: HashMap<Client, Turn>,
     /// Who waits for how much, as last counted; see [`promise`](super::promise).
     pub(super) forecast: Option<Forecast>,
+    /// How much room a shared slot has for what waits here.
+    pub(super) portion: Portion,
     /// Whether the batch before was half of a rejected one.
     pub(super) half_went: bool,
     /// Whether batches carry one key only, to find out whether the upstream is back.
@@ -106,6 +109,7 @@ impl<W> Queue<W> {
             suspects: HashMap::new(),
             turns: HashMap::new(),
             forecast: None,
+            portion: Portion::default(),
             half_went: false,
             probing: false,
             pending: 0,

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tracing::warn;
 
 use super::{
-    Client, Failure,
+    Failure,
     batch::Batch,
     entry::Lane,
     handle::{State, UNSHARED},
@@ -26,8 +26,7 @@ use crate::{
     key::{Id, Kind, Value},
     link::Lost,
     replicas::{
-        Demand, Done, Event, Found, Grant, LaneOffer, Message, Reply, Sent, Taken, Token, Turn, WhenDown, Wish,
-        client_name, domain_name,
+        Done, Event, Found, Grant, LaneOffer, Message, Reply, Sent, Taken, Token, Turn, WhenDown, Wish, domain_name,
     },
     shape::{Shape, ValueType},
     upstream::verdict::Verdict,
@@ -165,14 +164,14 @@ impl Worker {
             offers = state.queue.offers(now);
         }
         let Some(seat) = self.seat.as_mut() else { return Default::default() };
+        let shown = seat.replica.replicas().micros(now);
         for offered in offers {
             let lane = match offered.exact {
                 true => format!("{}:{EXACT}", seat.replica.gateway()),
                 false => format!("{}:{}", seat.name_of(&offered.scope), offered.lane.tag()),
             };
             turns.push(Turn { lane: lane.clone(), background: offered.background, waited: offered.waited });
-            let demand = |(client, tickets)| Demand { client: name(client), tickets };
-            let demands = offered.demands.into_iter().map(demand).collect();
+            let demands = offered.demands.into_iter().map(|demand| demand.written(shown, now)).collect();
             lanes.push(LaneOffer { lane, room: offered.room, demands, behind: offered.behind });
         }
         (turns, serde_json::to_vec(&lanes).unwrap_or_default())
@@ -247,6 +246,7 @@ impl Worker {
             }
             return; // The idle slot is used at once, by the worker's turn.
         };
+        let before = state.queue.waited_for();
         let batch = self.chosen(state, &grant, &lane, now);
         let Some(seat) = self.seat.as_mut() else { return };
         let Some(mut batch) = batch else { return seat.give_back(grant, state.pacer.gap()) };
@@ -255,6 +255,9 @@ impl Worker {
             return seat.give_back(grant, state.pacer.gap());
         }
         seat.grant = Some(grant);
+        if has_room(&lane) {
+            state.queue.shared_slot(before);
+        }
         state.count_idle_slots(now, &self.shared.metrics);
         self.fill_up(state, &mut batch, now);
         self.start(state, batch, Spare::Ride, now);
@@ -302,7 +305,11 @@ impl Worker {
         if *taken.from == *seat.replica.gateway() || taken.wishes.iter().any(|wish| !fits(wish, &self.shape)) {
             return;
         }
+        let (before, has_room) = (state.queue.waited_for(), has_room(&taken.lane));
         self.board(state, taken, now);
+        if has_room {
+            state.queue.shared_slot(before);
+        }
     }
 
     /// Whoever waits for one of its keys waits for that request.
@@ -367,13 +374,9 @@ impl Worker {
     }
 }
 
-/// A client's name at every gateway. Those without any are told apart by nobody.
-fn name(client: Client) -> String {
-    match client {
-        Client::Named(number) => client_name(&number.to_be_bytes()),
-        Client::Peer(address) => client_name(address.to_string().as_bytes()),
-        Client::Unknown => String::new(),
-    }
+/// Whether a slot of this lane takes along as many as there is room for.
+fn has_room(lane: &str) -> bool {
+    lane.split_once(':').is_some_and(|(_, tag)| tag != EXACT && Lane::of_tag(tag) != Some(Lane::Alone))
 }
 
 /// Whether it is a key of this shape: what comes from elsewhere is not believed to be.

@@ -4,7 +4,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local gateway, run, gap, hold = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local silence, can, idle = tonumber(ARGV[5]), ARGV[6] == '1', ARGV[7] == '1'
-local GRACE, MOST, MOMENT, STEP = 50000, 32, 150000, 400000
+local GRACE, MOST, MOMENT, STEP = 50000, 100, 150000, 400000
 local expected = tonumber(ARGV[11])
 local slot = redis.call('HMGET', KEYS[1], 'next', 'limit', 'run', 'held', 'gap')
 local at, limit, held = tonumber(slot[1]), tonumber(slot[2]) or 0, slot[4] == '1'

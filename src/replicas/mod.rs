@@ -32,7 +32,7 @@ pub use self::{
     hub::{Event, Post, Replica, Replicas},
     message::{Done, Message, Taken},
     name::{client_name, domain_name, scope_name},
-    offer::{Demand, LaneOffer, Wish},
+    offer::{Demand, LaneOffer, Lookup, Wish},
     scripts::Redis,
 };
 use crate::link;

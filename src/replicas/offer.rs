@@ -19,13 +19,28 @@ pub struct Wish {
     pub keep: bool,
 }
 
-/// One client's wishes, by lookup.
+/// One client's wishes, by lookup. Times are those of the exchange, in microseconds.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Demand {
     /// The client, by a name that is the same everywhere.
     pub client: String,
+    /// When the oldest of its lookups came.
+    pub arrived: u64,
+    /// When it last had places in a batch; 0: never.
+    pub served: u64,
+    /// How many keys it waits for, offered or not.
+    pub size: usize,
     /// Its lookups, in their order.
-    pub tickets: Vec<Vec<Wish>>,
+    pub tickets: Vec<Lookup>,
+}
+
+/// One lookup's wishes.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Lookup {
+    /// How many keys it waits for, offered or not.
+    pub size: usize,
+    /// The first of them.
+    pub wishes: Vec<Wish>,
 }
 
 /// What a gateway offers of one lane.

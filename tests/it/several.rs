@@ -14,7 +14,7 @@ use std::{
 
 use audience_gateway::{
     cache::{self, Cache, Policy},
-    dispatch::{self, Client, Handle, LimitPer, MixedLists, Outcome, Share, Sharing, Wanted, Worker},
+    dispatch::{self, Client, Handle, LimitPer, MixedLists, Outcome, Share, Sharing, Waiting, Wanted, Worker},
     key::{Id, Key, Kind, Scope, Value},
     link,
     metrics::Metrics,
@@ -384,6 +384,90 @@ fn a_winner_that_dies_before_it_asks_costs_no_request() {
     });
     let is_one = deaths.iter().sum::<usize>() == 1;
     assert!(is_one || deaths.iter().all(|deaths| *deaths > 20), "{deaths:?}");
+}
+
+impl Crowd {
+    /// Four gateways, and nothing goes wrong.
+    fn of_four(seed: u64) -> Self {
+        fastrand::seed(seed);
+        let mut rng = Rng::with_seed(seed);
+        let world =
+            World { slowest: 5, throttled: 0.0, failing: 0.0, begun: Vec::new(), starts: Vec::new(), rng: rng.fork() };
+        Self::of(world, 0.0, 4, &mut rng)
+    }
+
+    /// A lookup of a gateway's own client.
+    fn lookup(&self, node: usize, numbers: std::ops::Range<i64>) -> Waiting {
+        let now = Instant::now();
+        let scope = &self.scopes[0];
+        let key = |number| Key { scope: Arc::clone(scope), id: Id { kind: Kind(0), value: Value::Int(number) } };
+        let wanted = Wanted {
+            max_age: None,
+            client: Client::Peer([10, 0, 0, u8::try_from(node).unwrap()].into()),
+            keys: numbers.map(key).collect(),
+            fresh: false,
+            no_store: false,
+            deadline: now + LONG,
+            partial: false,
+            fallback: vec![],
+            trace: None,
+        };
+        self.nodes[node].handle.submit(now, wanted).unwrap_or_else(|_| panic!("it is refused"))
+    }
+
+    /// A backlog at each gateway: ten lookups of thirty keys that nobody else wants.
+    fn backlogs(&self) -> JoinSet<usize> {
+        let mut callers = JoinSet::new();
+        for node in 0..self.nodes.len() {
+            for at in 0..10 {
+                let first = 10_000 * (1 + i64::try_from(node).unwrap()) + 30 * at;
+                let waiting = self.lookup(node, first..first + 30);
+                callers.spawn(async move {
+                    let outcomes = waiting.outcomes(Instant::now() + LONG).await;
+                    assert!(outcomes.iter().all(Option::is_some));
+                    node
+                });
+            }
+        }
+        callers
+    }
+}
+
+/// Longer than anything takes.
+const LONG: Duration = Duration::from_secs(600);
+
+#[test]
+fn what_is_promised_counts_what_other_gateways_wait_for() {
+    each(20, |seed| {
+        let (promised, took) = block_on(async {
+            let crowd = Crowd::of_four(seed);
+            let _callers = crowd.backlogs();
+            sleep(Duration::from_secs(10)).await;
+            let (began, waiting) = (Instant::now(), crowd.lookup(0, 1..31));
+            let promised = waiting.promise();
+            assert!(waiting.outcomes(began + LONG).await.iter().all(Option::is_some));
+            (promised, began.elapsed())
+        });
+        let ratio = took.as_secs_f64() / promised.as_secs_f64();
+        assert!((0.6..1.5).contains(&ratio), "{promised:?} promised, {took:?} taken");
+    });
+}
+
+#[test]
+fn who_wants_more_than_a_batch_holds_up_nobody_elsewhere_who_does_too() {
+    each(20, |seed| {
+        let ended = block_on(async {
+            let (crowd, began) = (Crowd::of_four(seed), Instant::now());
+            let mut callers = crowd.backlogs();
+            let mut ended = [0.0; 4];
+            while let Some(node) = callers.join_next().await {
+                ended[node.expect("it is answered")] = began.elapsed().as_secs_f64();
+            }
+            ended
+        });
+        let (first, last) = (ended.iter().copied().fold(f64::MAX, f64::min), ended.iter().copied().fold(0.0, f64::max));
+        assert!(first > 0.7 * last, "{ended:?}");
+    });
 }
 
 #[test]
