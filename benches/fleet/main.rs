@@ -13,6 +13,7 @@
 //! | `scale` ([`scale`]) | one gateway without Redis, then 1, 2, 4 and 8 that share, under one load: the same lookups at the same moments in an open loop, customers drawn by Zipf, spread over the gateways by chance |
 //! | `outage` ([`outage`]) | three gateways under such a load, while Redis stands still, and while it is gone; latency before, during and after |
 //! | `kills` ([`kills`]) | five gateways that are asked for more than there are slots, one of them killed every 5 s and started anew |
+//! | `wake` ([`wake`]) | five gateways, at each of which somebody waits for the same customer: how much later than the first the others are told |
 //!
 //! Every answer is compared with what the upstream has of each customer, byte for byte. Latency counts from when a lookup was
 //! due. An operation is a script that a gateway has run in Redis; with two in a second each finds out whether Redis is of use.
@@ -33,6 +34,7 @@ mod redis;
 mod results;
 mod scale;
 mod town;
+mod wake;
 
 use std::io::{self, Write as _};
 
@@ -48,7 +50,7 @@ async fn main() {
         options = options.smoke();
     }
     let mut out = io::stdout();
-    for part in [Part::Scale, Part::Outage, Part::Kills] {
+    for part in [Part::Scale, Part::Outage, Part::Kills, Part::Wake] {
         if !options.wants(part) {
             continue;
         }
@@ -56,6 +58,7 @@ async fn main() {
             Part::Scale => scale::measure(&options).await,
             Part::Outage => outage::measure(&options).await,
             Part::Kills => kills::measure(&options).await,
+            Part::Wake => wake::measure(&options).await,
         };
         writeln!(out, "\n## {}\n\n{text}", part.title()).unwrap();
         if !smoke && options.is_whole(part) {

@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// Between two kills.
     #[arg(long, default_value = "5s", value_parser = parse_duration, value_name = "DURATION")]
     pub(crate) between_kills: Duration,
+    /// Customers for whom somebody waits at every gateway.
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    pub(crate) wakes: u64,
     /// What `cargo bench` says, and `cargo test` does not.
     #[arg(long, hide = true)]
     pub(crate) bench: bool,
@@ -62,6 +65,8 @@ pub(crate) enum Part {
     Outage,
     /// Gateways are killed.
     Kills,
+    /// The same customer is waited for everywhere.
+    Wake,
 }
 
 /// How many gateways there are.
@@ -89,6 +94,7 @@ impl Options {
                 load && (&self.gateways, self.lasts, self.lead) == (&whole.gateways, whole.lasts, whole.lead)
             }
             Part::Outage => load && self.outage == whole.outage,
+            Part::Wake => (self.interval, self.wakes) == (whole.interval, whole.wakes),
             Part::Kills => (self.saturation, self.between_kills) == (whole.saturation, whole.between_kills),
         }
     }
@@ -111,6 +117,7 @@ impl Options {
             outage: moment,
             saturation: moment * 2,
             between_kills: moment,
+            wakes: 2,
             test: true,
             ..self
         }
@@ -124,6 +131,7 @@ impl Part {
             Self::Scale => "What it costs to share",
             Self::Outage => "Redis is away",
             Self::Kills => "Gateways are killed",
+            Self::Wake => "The same customer is waited for everywhere",
         }
     }
 }

@@ -438,7 +438,7 @@ const LONG: Duration = Duration::from_secs(600);
 
 #[test]
 fn what_is_promised_counts_what_other_gateways_wait_for() {
-    each(20, |seed| {
+    each(5, |seed| {
         let (promised, took) = block_on(async {
             let crowd = Crowd::of_four(seed);
             let _callers = crowd.backlogs();
@@ -455,7 +455,7 @@ fn what_is_promised_counts_what_other_gateways_wait_for() {
 
 #[test]
 fn who_wants_more_than_a_batch_holds_up_nobody_elsewhere_who_does_too() {
-    each(20, |seed| {
+    each(5, |seed| {
         let ended = block_on(async {
             let (crowd, began) = (Crowd::of_four(seed), Instant::now());
             let mut callers = crowd.backlogs();
