@@ -4,8 +4,9 @@ use std::collections::{HashMap, HashSet};
 
 use super::share::share;
 use crate::{
-    key::Id,
-    replicas::{self, LaneOffer, Lookup, Wish},
+    key::{Id, Value},
+    replicas::{self, Grant, LaneOffer, Lookup, Wish},
+    shape::{Shape, ValueType},
 };
 
 /// One client's lookups at all gateways.
@@ -34,8 +35,15 @@ impl<'a> Demand<'a> {
     }
 }
 
+/// Chooses who rides, of what all gateways offer of the lane that a slot was granted for. What cannot be read offers nothing.
+pub(super) fn merge_offers(grant: &Grant) -> Vec<Wish> {
+    let read = |offer: &Vec<u8>| serde_json::from_slice::<Vec<LaneOffer>>(offer).unwrap_or_default();
+    let offers = grant.offers.iter().flat_map(read).filter(|offer| grant.lane.as_ref() == Some(&offer.lane));
+    merge(&offers.collect::<Vec<_>>())
+}
+
 /// Chooses who rides, of what all gateways offer of one lane. What one gateway knows to be too much is too much for all.
-pub(super) fn merge(offers: &[LaneOffer]) -> Vec<Wish> {
+fn merge(offers: &[LaneOffer]) -> Vec<Wish> {
     let room = offers.iter().map(|offer| offer.room).min().unwrap_or_default();
     let mut demands: Vec<Demand<'_>> = Vec::new();
     let mut position: HashMap<&str, usize> = HashMap::new();
@@ -47,11 +55,12 @@ pub(super) fn merge(offers: &[LaneOffer]) -> Vec<Wish> {
         demands[position].add(demand);
     }
     demands.sort_by_key(|demand| demand.turn(room));
-    // More than there is room for is more than there is room for.
-    let sizes: Vec<usize> = demands.iter().map(|demand| demand.size.min(room.saturating_add(1))).collect();
+    // How much more than the room somebody wants makes no difference, and what others say is not believed to be small.
+    let bounded = |size: usize| size.min(room.saturating_add(1));
+    let sizes: Vec<usize> = demands.iter().map(|demand| bounded(demand.size)).collect();
     let mut chosen = Chosen { room, wishes: Vec::new(), ids: HashSet::new() };
     for (demand, places) in demands.iter().zip(share(room, &sizes)) {
-        let sizes: Vec<usize> = demand.tickets.iter().map(|ticket| ticket.size.min(room.saturating_add(1))).collect();
+        let sizes: Vec<usize> = demand.tickets.iter().map(|ticket| bounded(ticket.size)).collect();
         for (ticket, places) in demand.tickets.iter().zip(share(places, &sizes)) {
             ticket.wishes.iter().take(places).for_each(|wish| chosen.add(wish));
         }
@@ -63,6 +72,12 @@ pub(super) fn merge(offers: &[LaneOffer]) -> Vec<Wish> {
     let kept: HashSet<&Id> = wishes(offers).filter(|wish| wish.keep).map(|wish| &wish.id).collect();
     chosen.wishes.iter_mut().for_each(|wish| wish.keep = kept.contains(&wish.id));
     chosen.wishes
+}
+
+/// Whether it is a key of this shape: what comes from elsewhere is not believed to be.
+pub(super) fn fits(wish: &Wish, shape: &Shape) -> bool {
+    let list = shape.lists.get(wish.id.kind.index());
+    list.is_some_and(|list| matches!(wish.id.value, Value::Int(_)) == (list.value_type == ValueType::Int64))
 }
 
 fn wishes(offers: &[LaneOffer]) -> impl Iterator<Item = &Wish> {
@@ -91,10 +106,7 @@ impl<'a> Chosen<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        key::{Kind, Value},
-        replicas::Demand,
-    };
+    use crate::{key::Kind, replicas::Demand};
 
     fn wishes(numbers: std::ops::Range<i64>, keep: bool) -> Vec<Wish> {
         let wish = |number| Wish { id: Id { kind: Kind(0), value: Value::Int(number) }, keep };
@@ -137,7 +149,6 @@ mod tests {
         assert_eq!(numbers(&chosen).iter().filter(|&&number| number >= 40).count(), 5);
     }
 
-    /// Bulk at two gateways: how many places each one has in three batches, by whom of them was served last.
     #[test]
     fn who_wants_more_than_a_batch_gets_no_more_than_its_share_and_those_who_want_a_whole_one_go_in_turn() {
         let offered = |client: &str, numbers, size, (arrived, served)| {

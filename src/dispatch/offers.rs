@@ -39,28 +39,19 @@ pub(super) struct Offered {
     pub(super) background: bool,
     pub(super) waited: Duration,
     pub(super) room: usize,
-    pub(super) demands: Vec<OfferedDemand>,
+    pub(super) demands: Vec<Demand>,
     pub(super) behind: Vec<Wish>,
 }
 
-/// What would be sealed for one client, of all that it waits for.
-pub(super) struct OfferedDemand {
-    pub(super) client: Client,
-    pub(super) arrived: Instant,
-    pub(super) served: Option<Instant>,
-    pub(super) size: usize,
-    pub(super) tickets: Vec<Lookup>,
-}
+/// This moment, and what the clock of the exchange shows in it, in microseconds.
+#[derive(Clone, Copy)]
+pub(super) struct Shown(pub(super) Instant, pub(super) u64);
 
-impl OfferedDemand {
-    /// As the others read it, for whom it is so many microseconds now.
-    pub(super) fn written(self, shown: u64, now: Instant) -> Demand {
-        let micros = |at| {
-            let ago = now.saturating_duration_since(at).as_micros();
-            shown.saturating_sub(u64::try_from(ago).unwrap_or(u64::MAX))
-        };
-        let (arrived, served) = (micros(self.arrived), self.served.map_or(0, micros));
-        Demand { client: name(self.client), arrived, served, size: self.size, tickets: self.tickets }
+impl Shown {
+    /// What it showed then.
+    fn at(self, then: Instant) -> u64 {
+        let ago = self.0.saturating_duration_since(then).as_micros();
+        self.1.saturating_sub(u64::try_from(ago).unwrap_or(u64::MAX))
     }
 }
 
@@ -93,6 +84,12 @@ impl Lane {
     }
 }
 
+/// Whether a slot of the lane of that name takes along as many as there is room for.
+pub(super) fn has_room(name: &str) -> bool {
+    let lane = name.split_once(':').and_then(|(_, tag)| Lane::of_tag(tag));
+    matches!(lane, Some(Lane::Mixed | Lane::List(_)))
+}
+
 impl<W> Queue<W> {
     /// Changes whenever what could be offered may have changed.
     pub(super) fn stamp(&self) -> u64 {
@@ -100,14 +97,15 @@ impl<W> Queue<W> {
     }
 
     /// What would be sealed next, the first few lanes of it.
-    pub(super) fn offers(&mut self, now: Instant) -> Vec<Offered> {
+    pub(super) fn offers(&mut self, shown: Shown) -> Vec<Offered> {
+        let now = shown.0;
         self.expire(now);
         self.suspects.retain(|_, until| *until > now);
         self.release(now);
         let mut offers: Vec<Offered> = Vec::new();
         for (since, scope, lane) in self.waiting_lanes().into_iter().take(LANES) {
             let waited = now.saturating_duration_since(since);
-            offers.push(self.offered(&scope, lane, waited, false));
+            offers.push(self.offered((&scope, lane), waited, false, shown));
         }
         let half = self.held.front().filter(|held| held.is_half() && (!self.half_went || offers.is_empty()));
         if let Some(half) = half {
@@ -127,7 +125,7 @@ impl<W> Queue<W> {
             && let Some((key, since)) = self.background.values().next().cloned()
         {
             let lane = Lane::of(self.entries[&key].need, key.id.kind);
-            offers.push(self.offered(&key.scope, lane, now.saturating_duration_since(since), true));
+            offers.push(self.offered((&key.scope, lane), now.saturating_duration_since(since), true, shown));
         }
         offers
     }
@@ -147,7 +145,7 @@ impl<W> Queue<W> {
         }
     }
 
-    fn offered(&self, scope: &Arc<Scope>, lane: Lane, waited: Duration, background: bool) -> Offered {
+    fn offered(&self, (scope, lane): (&Arc<Scope>, Lane), waited: Duration, background: bool, shown: Shown) -> Offered {
         let room = if lane == Lane::Alone { 1 } else { self.room() };
         let wish = |key: &Key| Wish { id: key.id.clone(), keep: self.entries.get(key).is_some_and(|entry| entry.keep) };
         let waiting = self.demands(scope, lane, &Default::default());
@@ -162,10 +160,10 @@ impl<W> Queue<W> {
                 wishes: ticket.iter().take(places).map(wish).collect(),
             };
             let tickets = demand.tickets.iter().zip(share(places, &sizes)).filter(|(_, places)| *places > 0);
-            demands.push(OfferedDemand {
-                client: demand.client,
-                arrived: demand.arrived,
-                served: self.turns.get(&demand.client).map(|turn| turn.at),
+            demands.push(Demand {
+                client: name(demand.client),
+                arrived: shown.at(demand.arrived),
+                served: self.turns.get(&demand.client).map_or(0, |turn| shown.at(turn.at)),
                 size: demand.size(),
                 tickets: tickets.map(lookup).collect(),
             });

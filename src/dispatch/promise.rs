@@ -4,7 +4,8 @@
 //! over clients in the order of arrival, and each client's over its tickets, until the last of the new
 //! lookup's keys has one. Between scopes, slots go round in turn. Where clients want the same keys there are fewer to
 //! send than wanted, and each place counts for more. Where other gateways share the slot, what they want is not known here;
-//! what is seen is how many of the keys that wait here each slot takes along, and so many places are reckoned with.
+//! what is seen, while some are left behind, is how many of the keys that wait here each slot takes along: so many places are
+//! reckoned with.
 //!
 //! The demands are counted once per slot and kept up to date with what is submitted meanwhile; who leaves is noticed at
 //! the next slot. Two things are not foreseen: who comes later and goes first because it wants little, so that a bulk
@@ -35,10 +36,10 @@ const MOST_SHARES: usize = 4096;
 pub(super) struct Portion(Option<usize>);
 
 impl Portion {
-    /// A slot has taken along so many of them, and so many still wait: half new, half as before, as with a slot that goes to
-    /// scopes in turn. Where nobody is left behind nothing is known of how many it would have taken.
-    fn gone(&mut self, went: usize, left: usize, room: usize) {
-        self.0 = (left > 0).then(|| (self.of(room) + went.min(room)).div_ceil(2));
+    /// A slot has taken along so many of them: half new, half as before, for slots may go to scopes in turn. Where nobody is
+    /// left behind nothing is known of how many it would have taken.
+    fn gone(&mut self, went: usize, is_left: bool, room: usize) {
+        self.0 = is_left.then(|| (self.of(room) + went).div_ceil(2));
     }
 
     fn of(&self, room: usize) -> usize {
@@ -145,15 +146,10 @@ impl<W> Queue<W> {
         keys.iter().filter(waiting).count()
     }
 
-    /// Keys that somebody waits for and that are not under way.
-    pub(super) fn waited_for(&self) -> usize {
-        self.pending - self.background.len()
-    }
-
-    /// A slot that is shared with other gateways has gone: so many were waited for before it.
-    pub(super) fn shared_slot(&mut self, before: usize) {
-        let (left, room) = (self.waited_for(), self.max_batch_keys());
-        self.portion.gone(before.saturating_sub(left), left, room);
+    /// A slot that is shared with other gateways has gone, and has taken so many along that somebody here waits for.
+    pub(super) fn shared_slot(&mut self, went: usize) {
+        let is_left = self.pending > self.background.len();
+        self.portion.gone(went, is_left, self.max_batch_keys());
     }
 
     /// In how many slots from now a lookup with so many unsent keys would have its last one sent, if it came now.
@@ -214,8 +210,9 @@ mod tests {
     use super::*;
     use crate::{
         clock::Instant,
-        dispatch::entry::Need,
+        dispatch::entry::{Lane, Need},
         key::{Id, Kind, Value},
+        replicas::Wish,
     };
 
     fn client(number: u8) -> Client {
@@ -277,13 +274,10 @@ mod tests {
         assert_eq!(queue.slots_until(client(1), Some(&scope), 600), 12, "half of each slot");
         for slot in 0..8 {
             // Four gateways want as much.
-            let before = queue.waited_for();
             let taken = keys(&scope, slot * 25..slot * 25 + 25).into_iter();
-            let wishes: Vec<_> = taken.map(|key| crate::replicas::Wish { id: key.id, keep: true }).collect();
-            queue
-                .seal_chosen((&scope, crate::dispatch::entry::Lane::Mixed), &wishes, Some(now), now)
-                .expect("they wait");
-            queue.shared_slot(before);
+            let wishes: Vec<_> = taken.map(|key| Wish { id: key.id, keep: true }).collect();
+            let batch = queue.seal_chosen((&scope, Lane::Mixed), &wishes, Some(now), now).expect("they wait");
+            queue.shared_slot(batch.waits.len());
         }
         assert_eq!(queue.slots_until(client(1), Some(&scope), 600), 1200_usize.div_ceil(26));
         assert_eq!(queue.slots_until(client(2), Some(&scope), 1), 1);

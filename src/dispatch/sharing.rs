@@ -13,8 +13,8 @@ use super::{
     batch::Batch,
     entry::Lane,
     handle::{State, UNSHARED},
-    merge::merge,
-    offers::Offered,
+    merge::{fits, merge_offers},
+    offers::{Offered, Shown, has_room},
     origin::{Announcement, Origin},
     seat::{APART, Link, Seat, Sharing},
     spare::Spare,
@@ -23,12 +23,11 @@ use super::{
 };
 use crate::{
     clock::{Instant, now},
-    key::{Id, Kind, Value},
+    key::{Id, Kind},
     link::Lost,
     replicas::{
         Done, Event, Found, Grant, LaneOffer, Message, Reply, Sent, Taken, Token, Turn, WhenDown, Wish, domain_name,
     },
-    shape::{Shape, ValueType},
     upstream::verdict::Verdict,
 };
 
@@ -159,20 +158,21 @@ impl Worker {
 
     fn offer(&mut self, state: &mut State, now: Instant) -> (Vec<Turn>, Vec<u8>) {
         let (mut turns, mut lanes) = (Vec::new(), Vec::new());
-        let mut offers = state.queue.offers(now);
+        let Some(seat) = self.seat.as_ref() else { return Default::default() };
+        let shown = Shown(now, seat.replica.replicas().micros(now));
+        let mut offers = state.queue.offers(shown);
         if self.catch_up(state, &offers, now) {
-            offers = state.queue.offers(now);
+            offers = state.queue.offers(shown);
         }
         let Some(seat) = self.seat.as_mut() else { return Default::default() };
-        let shown = seat.replica.replicas().micros(now);
         for offered in offers {
             let lane = match offered.exact {
                 true => format!("{}:{EXACT}", seat.replica.gateway()),
                 false => format!("{}:{}", seat.name_of(&offered.scope), offered.lane.tag()),
             };
             turns.push(Turn { lane: lane.clone(), background: offered.background, waited: offered.waited });
-            let demands = offered.demands.into_iter().map(|demand| demand.written(shown, now)).collect();
-            lanes.push(LaneOffer { lane, room: offered.room, demands, behind: offered.behind });
+            let Offered { room, demands, behind, .. } = offered;
+            lanes.push(LaneOffer { lane, room, demands, behind });
         }
         (turns, serde_json::to_vec(&lanes).unwrap_or_default())
     }
@@ -183,12 +183,19 @@ impl Worker {
         let Some(seat) = self.seat.as_mut() else { return false };
         let late: Vec<Taken> = offers.iter().flat_map(|offered| seat.recall(&offered.scope)).collect();
         let is_late = !late.is_empty();
-        late.into_iter().for_each(|taken| self.board(state, taken, now));
+        for taken in late {
+            self.board(state, taken, now);
+        }
         is_late
     }
 
     /// Acts on what was heard.
     pub(super) fn hear(&mut self, event: Event) {
+        // What a hundred gateways offer takes a while to read: nobody is kept from the queue meanwhile.
+        let wishes = match &event {
+            Event::Told(_, Ok(Reply::Granted(grant))) => self.wishes(grant),
+            _ => Vec::new(),
+        };
         let (shared, now) = (Arc::clone(&self.shared), now());
         let mut state = shared.state();
         let Some(seat) = self.seat.as_mut() else { return };
@@ -202,7 +209,7 @@ impl Worker {
                 state.pacer.silence(now);
             }
             Event::Down => seat.down(now),
-            Event::Told(asked_at, reply) => self.told(&mut state, asked_at, reply, now),
+            Event::Told(asked_at, reply) => self.told(&mut state, asked_at, (reply, &wishes), now),
             Event::Heard(Message::Taken(taken)) => self.taken(&mut state, taken, now),
             Event::Heard(Message::Done(done)) => self.done(&mut state, done, now),
             Event::Looked(token, Ok(Found::Verdict(message))) => {
@@ -217,7 +224,13 @@ impl Worker {
         }
     }
 
-    fn told(&mut self, state: &mut State, asked_at: Instant, reply: Result<Reply, Lost>, now: Instant) {
+    fn told(
+        &mut self,
+        state: &mut State,
+        asked_at: Instant,
+        (reply, wishes): (Result<Reply, Lost>, &[Wish]),
+        now: Instant,
+    ) {
         let Some(seat) = self.seat.as_mut() else { return };
         match reply {
             Ok(Reply::Wait { wait, held, lead }) => seat.told(Some((wait, held, lead)), now),
@@ -232,22 +245,21 @@ impl Worker {
                     }
                     return;
                 }
-                self.granted(state, grant, now);
+                self.granted(state, grant, wishes, now);
             }
             Err(Lost(_)) => seat.told(None, now),
         }
     }
 
     /// Seals what the slot is for, and sends it.
-    fn granted(&mut self, state: &mut State, grant: Grant, now: Instant) {
+    fn granted(&mut self, state: &mut State, grant: Grant, wishes: &[Wish], now: Instant) {
         let Some(lane) = grant.lane.clone() else {
             if let Some(seat) = self.seat.as_mut() {
                 seat.grant = Some(grant);
             }
             return; // The idle slot is used at once, by the worker's turn.
         };
-        let before = state.queue.waited_for();
-        let batch = self.chosen(state, &grant, &lane, now);
+        let batch = self.chosen(state, &lane, wishes, now);
         let Some(seat) = self.seat.as_mut() else { return };
         let Some(mut batch) = batch else { return seat.give_back(grant, state.pacer.gap()) };
         if state.pacer.start(now).is_err() {
@@ -256,24 +268,27 @@ impl Worker {
         }
         seat.grant = Some(grant);
         if has_room(&lane) {
-            state.queue.shared_slot(before);
+            state.queue.shared_slot(batch.waits.len());
         }
         state.count_idle_slots(now, &self.shared.metrics);
         self.fill_up(state, &mut batch, now);
         self.start(state, batch, Spare::Ride, now);
     }
 
-    fn chosen(&self, state: &mut State, grant: &Grant, lane: &str, now: Instant) -> Option<Batch> {
+    /// Whose keys are to be asked for, of what all gateways offer of the lane that the slot is for.
+    fn wishes(&self, grant: &Grant) -> Vec<Wish> {
+        let mut wishes = merge_offers(grant);
+        wishes.retain(|wish| fits(wish, &self.shape));
+        wishes
+    }
+
+    fn chosen(&self, state: &mut State, lane: &str, wishes: &[Wish], now: Instant) -> Option<Batch> {
         let (scope, tag) = lane.split_once(':')?;
         if tag == EXACT {
             return state.queue.seal(now);
         }
         let scope = self.seat.as_ref()?.scope(scope)?;
-        let read = |offer: &Vec<u8>| serde_json::from_slice::<Vec<LaneOffer>>(offer).unwrap_or_default();
-        let offers = grant.offers.iter().flat_map(read).filter(|offer| offer.lane == lane);
-        let mut wishes = merge(&offers.collect::<Vec<_>>());
-        wishes.retain(|wish| fits(wish, &self.shape));
-        state.queue.seal_chosen((&scope, Lane::of_tag(tag)?), &wishes, None, now)
+        state.queue.seal_chosen((&scope, Lane::of_tag(tag)?), wishes, None, now)
     }
 
     /// What everybody will be told of a batch once it is on the wire, if it goes in a granted slot.
@@ -305,20 +320,24 @@ impl Worker {
         if *taken.from == *seat.replica.gateway() || taken.wishes.iter().any(|wish| !fits(wish, &self.shape)) {
             return;
         }
-        let (before, has_room) = (state.queue.waited_for(), has_room(&taken.lane));
-        self.board(state, taken, now);
+        let has_room = has_room(&taken.lane);
+        let went = self.board(state, taken, now);
         if has_room {
-            state.queue.shared_slot(before);
+            state.queue.shared_slot(went);
         }
     }
 
-    /// Whoever waits for one of its keys waits for that request.
-    fn board(&mut self, state: &mut State, taken: Taken, now: Instant) {
-        let Some(seat) = self.seat.as_mut() else { return };
-        let Some((scope, tag)) = taken.lane.split_once(':') else { return };
-        let Some(scope) = seat.scope(scope) else { return seat.remember(taken) };
-        let (Some(lane), Some(started)) = (Lane::of_tag(tag), seat.started(taken.granted, now)) else { return };
-        let Some(batch) = state.queue.seal_chosen((&scope, lane), &taken.wishes, Some(started), now) else { return };
+    /// Whoever waits for one of its keys waits for that request. Returns how many of them are waited for.
+    fn board(&mut self, state: &mut State, taken: Taken, now: Instant) -> usize {
+        let Some(seat) = self.seat.as_mut() else { return 0 };
+        let Some((scope, tag)) = taken.lane.split_once(':') else { return 0 };
+        let Some(scope) = seat.scope(scope) else {
+            seat.remember(taken);
+            return 0;
+        };
+        let (Some(lane), Some(started)) = (Lane::of_tag(tag), seat.started(taken.granted, now)) else { return 0 };
+        let Some(batch) = state.queue.seal_chosen((&scope, lane), &taken.wishes, Some(started), now) else { return 0 };
+        let went = batch.waits.len();
         let position = |id: &Id| taken.wishes.iter().position(|wish| wish.id == *id);
         let positions = batch.ask.ids.iter().filter_map(position).collect();
         let kinds: BTreeSet<Kind> = taken.wishes.iter().map(|wish| wish.id.kind).collect();
@@ -332,6 +351,7 @@ impl Worker {
         });
         self.under_way.insert(task.id(), UnderWay { batch, fetch, spare: Spare::Elsewhere, onward: None, origin });
         state.in_flight = self.fetches.len();
+        went
     }
 
     /// Somebody's request is over.
@@ -372,15 +392,4 @@ impl Worker {
         state.queue.put_back(batch.id, now);
         Vec::new()
     }
-}
-
-/// Whether a slot of this lane takes along as many as there is room for.
-fn has_room(lane: &str) -> bool {
-    lane.split_once(':').is_some_and(|(_, tag)| tag != EXACT && Lane::of_tag(tag) != Some(Lane::Alone))
-}
-
-/// Whether it is a key of this shape: what comes from elsewhere is not believed to be.
-fn fits(wish: &Wish, shape: &Shape) -> bool {
-    let list = shape.lists.get(wish.id.kind.index());
-    list.is_some_and(|list| matches!(wish.id.value, Value::Int(_)) == (list.value_type == ValueType::Int64))
 }

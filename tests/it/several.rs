@@ -5,6 +5,7 @@
 //! A failing seed prints itself; `SIMULATION_SEED=n cargo test several` runs it alone.
 
 use std::{
+    collections::HashSet,
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -39,6 +40,9 @@ use crate::meeting::Meeting;
 const RUNS: u64 = 300;
 
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Longer than anything takes.
+const LONG: Duration = Duration::from_secs(600);
 
 /// Keys of each scope that callers choose from.
 const KEYS: i64 = 60;
@@ -103,6 +107,22 @@ fn record(scope: &Scope, number: i64) -> String {
     format!(r#"{{"audienceUserId":{number},"of":{}}}"#, scope.fields)
 }
 
+/// A lookup that anybody might make.
+fn wanted(client: Client, scope: &Arc<Scope>, numbers: impl Iterator<Item = i64>) -> Wanted {
+    let key = |number| Key { scope: Arc::clone(scope), id: Id { kind: Kind(0), value: Value::Int(number) } };
+    Wanted {
+        max_age: None,
+        client,
+        keys: numbers.map(key).collect(),
+        fresh: false,
+        no_store: false,
+        deadline: Instant::now() + LONG,
+        partial: false,
+        fallback: vec![],
+        trace: None,
+    }
+}
+
 fn asker(world: Arc<Mutex<World>>, shape: Arc<Shape>, number: usize) -> dispatch::Ask {
     Box::new(move |ask: Ask, on_wire| {
         let (world, shape) = (Arc::clone(&world), Arc::clone(&shape));
@@ -162,6 +182,15 @@ impl Crowd {
         };
         let nodes = rng.usize(2..5);
         (Self::of(world, lost, nodes, &mut rng), rng)
+    }
+
+    /// Four gateways, and nothing goes wrong.
+    fn of_four(seed: u64, slowest: u64) -> (Self, Rng) {
+        fastrand::seed(seed);
+        let mut rng = Rng::with_seed(seed);
+        let world =
+            World { slowest, throttled: 0.0, failing: 0.0, begun: Vec::new(), starts: Vec::new(), rng: rng.fork() };
+        (Self::of(world, 0.0, 4, &mut rng), rng)
     }
 
     fn of(world: World, lost: f64, nodes: usize, rng: &mut Rng) -> Self {
@@ -263,20 +292,8 @@ impl Crowd {
         let failing = self.world.lock().unwrap().failing > 0.0;
         async move {
             let now = Instant::now();
-            let deadline = now + Duration::from_secs(600);
-            let id = |&number: &i64| Id { kind: Kind(0), value: Value::Int(number) };
-            let keys = numbers.iter().map(id).map(|id| Key { scope: Arc::clone(&scope), id }).collect();
-            let wanted = Wanted {
-                max_age: None,
-                client,
-                keys,
-                fresh,
-                no_store,
-                deadline,
-                partial: false,
-                fallback: vec![],
-                trace: None,
-            };
+            let wanted = Wanted { fresh, no_store, ..wanted(client, &scope, numbers.iter().copied()) };
+            let deadline = wanted.deadline;
             let Ok(waiting) = handle.submit(now, wanted) else { return assert!(failing, "it is refused") };
             let outcomes = waiting.outcomes(deadline).await;
             if *dead.lock().unwrap() {
@@ -341,11 +358,7 @@ async fn schedule(seed: u64) -> usize {
 /// Everybody asks for the same keys, and the winner dies before, while or after it asks for them.
 /// Returns how often they were asked for, and whether that had begun.
 async fn death(seed: u64) -> (usize, bool) {
-    fastrand::seed(seed);
-    let mut rng = Rng::with_seed(seed);
-    let world =
-        World { slowest: 1200, throttled: 0.0, failing: 0.0, begun: Vec::new(), starts: Vec::new(), rng: rng.fork() };
-    let mut crowd = Crowd::of(world, 0.0, 4, &mut rng);
+    let (mut crowd, mut rng) = Crowd::of_four(seed, 1200);
     let mut callers = JoinSet::new();
     for node in &crowd.nodes {
         callers.spawn(crowd.caller(node, (&crowd.scopes[0], vec![1, 2, 3]), (false, false), &mut rng));
@@ -387,31 +400,11 @@ fn a_winner_that_dies_before_it_asks_costs_no_request() {
 }
 
 impl Crowd {
-    /// Four gateways, and nothing goes wrong.
-    fn of_four(seed: u64) -> Self {
-        fastrand::seed(seed);
-        let mut rng = Rng::with_seed(seed);
-        let world =
-            World { slowest: 5, throttled: 0.0, failing: 0.0, begun: Vec::new(), starts: Vec::new(), rng: rng.fork() };
-        Self::of(world, 0.0, 4, &mut rng)
-    }
-
     /// A lookup of a gateway's own client.
     fn lookup(&self, node: usize, numbers: std::ops::Range<i64>) -> Waiting {
         let now = Instant::now();
-        let scope = &self.scopes[0];
-        let key = |number| Key { scope: Arc::clone(scope), id: Id { kind: Kind(0), value: Value::Int(number) } };
-        let wanted = Wanted {
-            max_age: None,
-            client: Client::Peer([10, 0, 0, u8::try_from(node).unwrap()].into()),
-            keys: numbers.map(key).collect(),
-            fresh: false,
-            no_store: false,
-            deadline: now + LONG,
-            partial: false,
-            fallback: vec![],
-            trace: None,
-        };
+        let client = Client::Peer([10, 0, 0, u8::try_from(node).unwrap()].into());
+        let wanted = wanted(client, &self.scopes[0], numbers);
         self.nodes[node].handle.submit(now, wanted).unwrap_or_else(|_| panic!("it is refused"))
     }
 
@@ -433,14 +426,11 @@ impl Crowd {
     }
 }
 
-/// Longer than anything takes.
-const LONG: Duration = Duration::from_secs(600);
-
 #[test]
 fn what_is_promised_counts_what_other_gateways_wait_for() {
     each(5, |seed| {
         let (promised, took) = block_on(async {
-            let crowd = Crowd::of_four(seed);
+            let (crowd, _) = Crowd::of_four(seed, 5);
             let _callers = crowd.backlogs();
             sleep(Duration::from_secs(10)).await;
             let (began, waiting) = (Instant::now(), crowd.lookup(0, 1..31));
@@ -457,12 +447,16 @@ fn what_is_promised_counts_what_other_gateways_wait_for() {
 fn who_wants_more_than_a_batch_holds_up_nobody_elsewhere_who_does_too() {
     each(5, |seed| {
         let ended = block_on(async {
-            let (crowd, began) = (Crowd::of_four(seed), Instant::now());
+            let ((crowd, _), began) = (Crowd::of_four(seed, 5), Instant::now());
             let mut callers = crowd.backlogs();
             let mut ended = [0.0; 4];
             while let Some(node) = callers.join_next().await {
                 ended[node.expect("it is answered")] = began.elapsed().as_secs_f64();
             }
+            let world = crowd.world.lock().unwrap();
+            let asked = world.starts.iter().flat_map(|(_, ids)| ids);
+            let different: HashSet<&Id> = asked.clone().collect();
+            assert_eq!((asked.count(), different.len()), (1200, 1200), "each key is asked for once");
             ended
         });
         let (first, last) = (ended.iter().copied().fold(f64::MAX, f64::min), ended.iter().copied().fold(0.0, f64::max));
