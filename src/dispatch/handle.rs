@@ -14,7 +14,7 @@ use super::{
     idle::{Budget, Idle},
     pacer::Pacer,
     queue::{Order, Queue},
-    ticket::{Client, Outcome, TicketId},
+    ticket::{Client, Outcomes, TicketId},
     timeline::{Slot, Timeline},
     warm::Cold,
 };
@@ -25,9 +25,6 @@ use crate::{
     trace,
     upstream::{self, verdict::Demand},
 };
-
-/// What became of each key of a lookup, in the order asked; none where nothing has yet.
-pub(super) type Outcomes = Box<[Option<Outcome>]>;
 
 /// How a caller is woken.
 pub(super) type Waker = oneshot::Sender<Outcomes>;

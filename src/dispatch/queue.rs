@@ -60,7 +60,8 @@ pub struct Queue<W> {
     pub(super) without_riders: Option<(u64, usize)>,
     max_pending_keys: usize,
     pub(super) entries: HashMap<Key, Entry>,
-    pub(super) tickets: BTreeMap<TicketId, Ticket<W>>,
+    /// In boxes: a tree of small things is cheap to take things out of.
+    pub(super) tickets: BTreeMap<TicketId, Box<Ticket<W>>>,
     /// The traces of those tickets that belong to one.
     pub(super) traces: HashMap<TicketId, Arc<trace::Waiting>>,
     /// Queued keys that nobody waits for, by class, oldest first.
@@ -200,10 +201,10 @@ impl<W> Queue<W> {
         self.forecast_add(&order);
         let outcomes = order.keys.iter().map(|_| None).collect();
         let Order { client, keys, fallback, fresh, waker, .. } = order;
-        let keys = keys.into_boxed_slice();
+        let keys = keys.into_iter().collect();
         let (fallback, demand) = (fallback.into(), Demand::default());
         let order = Ticket { client, arrived: now, keys, outcomes, fallback, fresh, demand, waker };
-        self.tickets.insert(ticket, order);
+        self.tickets.insert(ticket, Box::new(order));
         Ok(Submitted { ticket, coalesced })
     }
 
@@ -236,11 +237,11 @@ impl<W> Queue<W> {
     /// [`ABANDONED_FOR`].
     pub fn cancel(&mut self, ticket: TicketId, now: Instant) -> Option<Finished<W>> {
         let ticket_gone = self.tickets.remove(&ticket)?;
-        self.traces.remove(&ticket);
+        self.forget_trace(ticket);
         for key in ticket_gone.open() {
             self.leave(ticket, key, now);
         }
-        Some(Finished { waker: ticket_gone.waker, outcomes: ticket_gone.outcomes })
+        Some(ticket_gone.finished())
     }
 
     /// Fails every ticket of a scope (none: of every scope), and lets go of its queued keys.

@@ -6,7 +6,7 @@ use super::{
     batch::{BatchId, MAX_ATTEMPTS, SUSPECT_FOR, Settled},
     entry::{Again, Background, Entry, Need, Place},
     queue::Queue,
-    ticket::{Failure, Finished, Outcome, Ticket, TicketId},
+    ticket::{Failure, Finished, Outcome, TicketId},
 };
 use crate::{clock::Instant, key::Key};
 
@@ -33,12 +33,30 @@ impl<W> Queue<W> {
         if let (Again::Exactly(whole), false) = (flight.how, flight.passed) {
             self.halved.remove(&whole); // Not both of its halves pass.
         }
-        let mut touched = Vec::new();
-        for (key, settled) in flight.keys.into_iter().zip(settled) {
-            self.settle_key((batch, &key), settled, now, (&mut touched, &mut tell));
+        let (mut outcomes, mut touched) = (Vec::with_capacity(settled.len()), Vec::new());
+        for (number, (key, settled)) in flight.keys.into_iter().zip(settled).enumerate() {
+            outcomes.push(self.settle_key((batch, &key), settled, now, |id, place| {
+                touched.push((id, place.map(|position| (position, number))));
+            }));
         }
         self.make_room(0);
-        self.finish_each(touched, now).into_iter().for_each(tell);
+        // Who came first is told first, and tickets are read as they lie in memory: that is half of what telling costs.
+        touched.sort_unstable();
+        for of_one in touched.chunk_by(|(one, _), (other, _)| one == other) {
+            // A ticket leaves its keys when it ends, so there is one.
+            let Occupied(mut held) = self.tickets.entry(of_one[0].0) else { continue };
+            let ticket = held.get_mut();
+            for (position, number) in of_one.iter().filter_map(|(_, decided)| *decided) {
+                ticket.outcomes[position].clone_from(&outcomes[number]);
+            }
+            if ticket.is_answered() {
+                let (id, ticket) = held.remove_entry();
+                self.forget_trace(id);
+                tell(ticket.finished());
+            } else if ticket.is_done() {
+                self.cancel(of_one[0].0, now).into_iter().for_each(&mut tell);
+            }
+        }
     }
 
     /// Finishes those of the tickets that are over.
@@ -65,18 +83,19 @@ impl<W> Queue<W> {
         touched
     }
 
-    /// Applies what became of a key. Tickets that are over by that are told of, the others are touched.
+    /// Applies what became of a key, and returns it, if that is decided. Its tickets are touched: at the position at which
+    /// they have this key, or at none where they need not wait for it any longer.
     fn settle_key(
         &mut self,
         (batch, key): (BatchId, &Key),
         settled: Settled,
         now: Instant,
-        (touched, tell): (&mut Vec<TicketId>, &mut impl FnMut(Finished<W>)),
-    ) {
+        mut touch: impl FnMut(TicketId, Option<usize>),
+    ) -> Option<Outcome> {
         if let Settled::Retry(failure) = &settled {
-            touched.extend(self.let_fall_back(key, failure));
+            self.let_fall_back(key, failure).into_iter().for_each(|id| touch(id, None));
         }
-        let Some(mut entry) = self.entries.remove(key) else { return };
+        let mut entry = self.entries.remove(key)?;
         let mut outdated = false;
         let outcome = match settled {
             Settled::Answered(answer) => Outcome::Answer(answer),
@@ -90,14 +109,14 @@ impl<W> Queue<W> {
             Settled::Failed(failure) => Outcome::Failed(failure),
             Settled::Again(need) => {
                 self.again(key, entry, need, now);
-                return;
+                return None;
             }
             Settled::Retry(failure) => {
                 entry.attempts += 1;
                 if entry.attempts < MAX_ATTEMPTS {
                     let need = entry.need;
                     self.again(key, entry, need, now);
-                    return;
+                    return None;
                 }
                 Outcome::Failed(failure)
             }
@@ -105,21 +124,7 @@ impl<W> Queue<W> {
         if matches!(outcome, Outcome::Failed(Failure::Refused(_))) && self.suspects.len() < MAX_SUSPECTS {
             self.suspects.insert(key.clone(), now + SUSPECT_FOR);
         }
-        for (id, position) in entry.waiters {
-            // A ticket leaves its keys when it ends, so there is one.
-            let Occupied(mut held) = self.tickets.entry(id) else { continue };
-            held.get_mut().outcomes[position] = Some(outcome.clone());
-            if held.get().keys.len() > 1 {
-                touched.push(id);
-                continue;
-            }
-            // The only key of most: looked up once.
-            let Ticket { waker, outcomes, .. } = held.remove();
-            if !self.traces.is_empty() {
-                self.traces.remove(&id);
-            }
-            tell(Finished { waker, outcomes });
-        }
+        entry.waiters.into_iter().for_each(|(id, position)| touch(id, Some(position)));
         if !entry.later.is_empty() {
             // InFlight => Queued, for those who want a request that starts later.
             let since = entry.since;
@@ -130,6 +135,7 @@ impl<W> Queue<W> {
             self.enqueue(key.clone(), Entry { keep: true, ..Entry::new(entry.need, now) }, now);
             self.set_background(key, Background::Refresh, now);
         }
+        Some(outcome)
     }
 
     /// InFlight => Queued, unless it only rode along.
@@ -148,8 +154,15 @@ impl<W> Queue<W> {
         }
     }
 
+    /// Most tickets belong to no trace.
+    pub(super) fn forget_trace(&mut self, ticket: TicketId) {
+        if !self.traces.is_empty() {
+            self.traces.remove(&ticket);
+        }
+    }
+
     pub(super) fn finish(&mut self, touched: Vec<TicketId>, now: Instant) -> Vec<Finished<W>> {
-        let done = |id: &TicketId| self.tickets.get(id).is_some_and(Ticket::is_done);
+        let done = |id: &TicketId| self.tickets.get(id).is_some_and(|ticket| ticket.is_done());
         let over: Vec<_> = touched.into_iter().filter(done).collect();
         over.into_iter().filter_map(|id| self.cancel(id, now)).collect()
     }

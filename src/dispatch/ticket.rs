@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use smallvec::SmallVec;
+
 use crate::{
     cache::Answer,
     clock::Instant,
@@ -60,14 +62,17 @@ impl Failure {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub struct TicketId(pub(super) u64);
 
+/// What became of each key of a lookup, in the order asked; none where nothing has yet. Most lookups have one key.
+pub type Outcomes = SmallVec<[Option<Outcome>; 1]>;
+
 /// One lookup's keys in the queue. `W` is how the caller is woken.
 pub(super) struct Ticket<W> {
     pub(super) client: Client,
     pub(super) arrived: Instant,
     /// The keys, none of them twice, all of one scope.
-    pub(super) keys: Box<[Key]>,
+    pub(super) keys: SmallVec<[Key; 1]>,
     /// What became of each, in the order of `keys`.
-    pub(super) outcomes: Box<[Option<Outcome>]>,
+    pub(super) outcomes: Outcomes,
     /// For which of them the caller has something older to fall back on; empty: for none.
     pub(super) fallback: Box<[bool]>,
     /// What the caller wants besides the keys.
@@ -88,11 +93,21 @@ impl<W> Ticket<W> {
         self.keys.iter().zip(&self.outcomes).filter(|(_, outcome)| outcome.is_none()).map(|(key, _)| key)
     }
 
+    /// Whether something has become of each of its keys.
+    pub(super) fn is_answered(&self) -> bool {
+        self.outcomes.iter().all(Option::is_some)
+    }
+
     /// Whether the caller has nothing more to wait for.
     pub(super) fn is_done(&self) -> bool {
         let decided =
             |outcome: &Option<Outcome>| matches!(outcome, Some(Outcome::Failed(failure)) if failure.is_final());
-        self.outcomes.iter().all(Option::is_some) || self.outcomes.iter().any(decided)
+        self.is_answered() || self.outcomes.iter().any(decided)
+    }
+
+    /// It is over.
+    pub(super) fn finished(self) -> Finished<W> {
+        Finished { waker: self.waker, outcomes: self.outcomes }
     }
 }
 
@@ -101,6 +116,6 @@ impl<W> Ticket<W> {
 pub struct Finished<W> {
     /// How the caller is woken.
     pub waker: W,
-    /// What became of each key, in the order asked; none where nothing has yet.
-    pub outcomes: Box<[Option<Outcome>]>,
+    /// What became of each key.
+    pub outcomes: Outcomes,
 }

@@ -96,7 +96,7 @@ impl Lookup {
         let retry_after = waiting.promise();
         let outcomes = waiting.outcomes(deadline).await;
         trace.iter().for_each(|trace| traced::waited(self, trace, *now, missing.len()));
-        let mut outcomes = outcomes.into_vec().into_iter();
+        let mut outcomes = outcomes.into_iter();
         let mut served = false;
         for position in missing {
             let asked = &mut asked[position];

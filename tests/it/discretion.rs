@@ -157,7 +157,7 @@ async fn what_the_upstream_answers_is_not_printed() {
     let rejected = meaning(r#"{"code":"400001","msg":"canary"}"#.to_owned());
     let broken = meaning(r#"{"code":"canary"#.to_owned());
     let batch = batch::Settled::Answered(answer());
-    let outcomes: Box<[Option<Outcome>]> = Box::new([Some(Outcome::Answer(answer())), Some(Outcome::Failed(failed()))]);
+    let outcomes = [Some(Outcome::Answer(answer())), Some(Outcome::Failed(failed()))].into_iter().collect();
     let rows = [
         printed(record()),
         printed(answer()),
