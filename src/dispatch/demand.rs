@@ -6,7 +6,7 @@ use crate::{key::Key, upstream::verdict::Demand};
 impl<W> Queue<W> {
     /// What the caller of a ticket wants.
     pub fn demand(&mut self, ticket: TicketId, demand: Demand) {
-        if let Some(ticket) = self.tickets.get_mut(&ticket) {
+        if let Some(ticket) = self.tickets.get_mut(ticket) {
             ticket.demand = demand;
         }
     }
@@ -14,7 +14,7 @@ impl<W> Queue<W> {
     /// What all who wait for these keys want together.
     pub(super) fn demand_of(&self, keys: &[Key]) -> Demand {
         let waiters = keys.iter().filter_map(|key| self.entries.get(key)).flat_map(|entry| entry.waiters.keys());
-        let demands = waiters.filter_map(|ticket| self.tickets.get(ticket)).map(|ticket| ticket.demand);
+        let demands = waiters.filter_map(|ticket| self.tickets.get(*ticket)).map(|ticket| ticket.demand);
         demands.fold(Demand::default(), Demand::and)
     }
 }

@@ -219,7 +219,7 @@ impl<W> Queue<W> {
     fn serve(&mut self, keys: &[Key], now: Instant) {
         let turn = Turn { number: self.next(), at: now };
         let waiters = keys.iter().filter_map(|key| self.entries.get(key)).flat_map(|entry| entry.waiters.keys());
-        let clients = waiters.filter_map(|id| Some((self.tickets.get(id)?.client, turn)));
+        let clients = waiters.filter_map(|id| Some((self.tickets.get(*id)?.client, turn)));
         self.turns.extend(clients);
     }
 
@@ -227,7 +227,7 @@ impl<W> Queue<W> {
     fn wait_for_later(&mut self, key: &Key, started: Instant) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         let tickets = &self.tickets;
-        let too_early = |id| tickets.get(id).is_some_and(|ticket| ticket.fresh && ticket.arrived > started);
+        let too_early = |id: &_| tickets.get(*id).is_some_and(|ticket| ticket.fresh && ticket.arrived > started);
         let later: Vec<_> = entry.waiters.keys().filter(|id| too_early(id)).copied().collect();
         for id in later {
             if let Some(position) = entry.waiters.remove(&id) {

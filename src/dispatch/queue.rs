@@ -26,6 +26,7 @@ use super::{
     entry::{Background, Entry, Halved, Held, Lane, Need, Place},
     promise::{Forecast, Portion},
     ticket::{Client, Failure, Finished, Outcome, Ticket, TicketId},
+    tickets::Tickets,
 };
 use crate::{
     clock::Instant,
@@ -60,8 +61,7 @@ pub struct Queue<W> {
     pub(super) without_riders: Option<(u64, usize)>,
     max_pending_keys: usize,
     pub(super) entries: HashMap<Key, Entry>,
-    /// In boxes: a tree of small things is cheap to take things out of.
-    pub(super) tickets: BTreeMap<TicketId, Box<Ticket<W>>>,
+    pub(super) tickets: Tickets<W>,
     /// The traces of those tickets that belong to one.
     pub(super) traces: HashMap<TicketId, Arc<trace::Waiting>>,
     /// Queued keys that nobody waits for, by class, oldest first.
@@ -100,7 +100,7 @@ impl<W> Queue<W> {
             without_riders: None,
             max_pending_keys,
             entries: HashMap::new(),
-            tickets: BTreeMap::new(),
+            tickets: Tickets::new(),
             traces: HashMap::new(),
             background: BTreeMap::new(),
             held: VecDeque::new(),
@@ -204,7 +204,7 @@ impl<W> Queue<W> {
         let keys = keys.into_iter().collect();
         let (fallback, demand) = (fallback.into(), Demand::default());
         let order = Ticket { client, arrived: now, keys, outcomes, fallback, fresh, demand, waker };
-        self.tickets.insert(ticket, Box::new(order));
+        self.tickets.insert(ticket, order);
         Ok(Submitted { ticket, coalesced })
     }
 
@@ -236,7 +236,7 @@ impl<W> Queue<W> {
     /// Takes a ticket back, with what has become of its keys so far. Keys that nobody else waits for stay queued for
     /// [`ABANDONED_FOR`].
     pub fn cancel(&mut self, ticket: TicketId, now: Instant) -> Option<Finished<W>> {
-        let ticket_gone = self.tickets.remove(&ticket)?;
+        let ticket_gone = self.tickets.remove(ticket)?;
         self.forget_trace(ticket);
         for key in ticket_gone.open() {
             self.leave(ticket, key, now);
@@ -249,7 +249,9 @@ impl<W> Queue<W> {
         let concerned =
             |ticket: &Ticket<W>| scope.is_none_or(|scope| ticket.keys.iter().any(|key| key.scope == *scope));
         let mut touched = Vec::new();
-        for (id, ticket) in self.tickets.iter_mut().filter(|(_, ticket)| concerned(ticket)) {
+        let ids: Vec<_> = self.tickets.ids().collect();
+        for id in ids {
+            let Some(ticket) = self.tickets.get_mut(id).filter(|ticket| concerned(ticket)) else { continue };
             let mut left = Vec::new();
             for (key, outcome) in ticket.keys.iter().zip(&mut ticket.outcomes) {
                 if outcome.is_none() {
@@ -257,7 +259,7 @@ impl<W> Queue<W> {
                     left.push(key.clone());
                 }
             }
-            touched.push((*id, left));
+            touched.push((id, left));
         }
         let mut finished = Vec::with_capacity(touched.len());
         for (id, left) in touched {

@@ -1,12 +1,12 @@
 //! What becomes of the keys of a batch, and of those who wait for them.
 
-use std::collections::btree_map::Entry::Occupied;
+use std::collections::BTreeMap;
 
 use super::{
     batch::{BatchId, MAX_ATTEMPTS, SUSPECT_FOR, Settled},
     entry::{Again, Background, Entry, Need, Place},
     queue::Queue,
-    ticket::{Failure, Finished, Outcome, TicketId},
+    ticket::{Failure, Finished, Outcome, Ticket, TicketId},
 };
 use crate::{clock::Instant, key::Key};
 
@@ -33,30 +33,36 @@ impl<W> Queue<W> {
         if let (Again::Exactly(whole), false) = (flight.how, flight.passed) {
             self.halved.remove(&whole); // Not both of its halves pass.
         }
-        let (mut outcomes, mut touched) = (Vec::with_capacity(settled.len()), Vec::new());
+        let (mut outcomes, mut touched, mut relieved) = (Vec::with_capacity(settled.len()), Vec::new(), Vec::new());
         for (number, (key, settled)) in flight.keys.into_iter().zip(settled).enumerate() {
-            outcomes.push(self.settle_key((batch, &key), settled, now, |id, place| {
-                touched.push((id, place.map(|position| (position, number))));
+            if let Settled::Retry(failure) = &settled {
+                relieved.extend(self.let_fall_back(&key, failure));
+            }
+            let settled = self.settle_key((batch, &key), settled, now);
+            outcomes.push(settled.map(|(outcome, waiters)| {
+                touched.extend(waiters.into_iter().map(|(id, position)| (id, position, number)));
+                outcome
             }));
         }
         self.make_room(0);
-        // Who came first is told first, and tickets are read as they lie in memory: that is half of what telling costs.
-        touched.sort_unstable();
-        for of_one in touched.chunk_by(|(one, _), (other, _)| one == other) {
-            // A ticket leaves its keys when it ends, so there is one.
-            let Occupied(mut held) = self.tickets.entry(of_one[0].0) else { continue };
-            let ticket = held.get_mut();
-            for (position, number) in of_one.iter().filter_map(|(_, decided)| *decided) {
-                ticket.outcomes[position].clone_from(&outcomes[number]);
-            }
-            if ticket.is_answered() {
-                let (id, ticket) = held.remove_entry();
+        // Who came first is told first, and tickets are read as they lie in memory.
+        touched.sort_unstable_by_key(|(id, ..)| *id);
+        for of_one in touched.chunk_by(|(one, ..), (other, ..)| one == other) {
+            let id = of_one[0].0;
+            let answered = self.tickets.remove_if(id, |ticket| {
+                for (_, position, number) in of_one {
+                    ticket.outcomes[*position].clone_from(&outcomes[*number]);
+                }
+                ticket.is_answered()
+            });
+            if let Some(ticket) = answered {
                 self.forget_trace(id);
                 tell(ticket.finished());
-            } else if ticket.is_done() {
-                self.cancel(of_one[0].0, now).into_iter().for_each(&mut tell);
+            } else {
+                relieved.push(id);
             }
         }
+        self.finish_each(relieved, now).into_iter().for_each(tell);
     }
 
     /// Finishes those of the tickets that are over.
@@ -71,7 +77,7 @@ impl<W> Queue<W> {
         let Some(entry) = self.entries.get_mut(key) else { return Vec::new() };
         let (tickets, mut touched) = (&mut self.tickets, Vec::new());
         let mut stays = |id: &TicketId, position: &mut usize| {
-            let Some(ticket) = tickets.get_mut(id).filter(|ticket| ticket.can_fall_back(*position)) else {
+            let Some(ticket) = tickets.get_mut(*id).filter(|ticket| ticket.can_fall_back(*position)) else {
                 return true;
             };
             ticket.outcomes[*position] = Some(Outcome::Failed(failure.clone()));
@@ -83,18 +89,13 @@ impl<W> Queue<W> {
         touched
     }
 
-    /// Applies what became of a key, and returns it, if that is decided. Its tickets are touched: at the position at which
-    /// they have this key, or at none where they need not wait for it any longer.
+    /// Applies what became of a key, and returns it, if that is decided, with those who have waited for it.
     fn settle_key(
         &mut self,
         (batch, key): (BatchId, &Key),
         settled: Settled,
         now: Instant,
-        mut touch: impl FnMut(TicketId, Option<usize>),
-    ) -> Option<Outcome> {
-        if let Settled::Retry(failure) = &settled {
-            self.let_fall_back(key, failure).into_iter().for_each(|id| touch(id, None));
-        }
+    ) -> Option<(Outcome, BTreeMap<TicketId, usize>)> {
         let mut entry = self.entries.remove(key)?;
         let mut outdated = false;
         let outcome = match settled {
@@ -124,18 +125,16 @@ impl<W> Queue<W> {
         if matches!(outcome, Outcome::Failed(Failure::Refused(_))) && self.suspects.len() < MAX_SUSPECTS {
             self.suspects.insert(key.clone(), now + SUSPECT_FOR);
         }
-        entry.waiters.into_iter().for_each(|(id, position)| touch(id, Some(position)));
         if !entry.later.is_empty() {
             // InFlight => Queued, for those who want a request that starts later.
-            let since = entry.since;
-            let waiters = entry.later;
-            self.enqueue(key.clone(), Entry { waiters, keep: entry.keep, ..Entry::new(entry.need, since) }, now);
+            let (waiters, keep) = (entry.later, entry.keep);
+            self.enqueue(key.clone(), Entry { waiters, keep, ..Entry::new(entry.need, entry.since) }, now);
         } else if outdated && entry.again {
             // InFlight => Queued, because a stale answer of it was given, or its customer has changed.
             self.enqueue(key.clone(), Entry { keep: true, ..Entry::new(entry.need, now) }, now);
             self.set_background(key, Background::Refresh, now);
         }
-        Some(outcome)
+        Some((outcome, entry.waiters))
     }
 
     /// InFlight => Queued, unless it only rode along.
@@ -162,7 +161,7 @@ impl<W> Queue<W> {
     }
 
     pub(super) fn finish(&mut self, touched: Vec<TicketId>, now: Instant) -> Vec<Finished<W>> {
-        let done = |id: &TicketId| self.tickets.get(id).is_some_and(|ticket| ticket.is_done());
+        let done = |id: &TicketId| self.tickets.get(*id).is_some_and(Ticket::is_done);
         let over: Vec<_> = touched.into_iter().filter(done).collect();
         over.into_iter().filter_map(|id| self.cancel(id, now)).collect()
     }

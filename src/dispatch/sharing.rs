@@ -18,8 +18,9 @@ use super::{
     origin::{Announcement, Origin},
     seat::{APART, Link, Seat, Sharing},
     spare::Spare,
+    tell::wake,
     ticket::Finished,
-    worker::{Fetched, UnderWay, Worker, wake},
+    worker::{Fetched, UnderWay, Worker},
 };
 use crate::{
     clock::{Instant, now},

@@ -20,6 +20,7 @@ use super::{
     seat::{Seat, Sharing},
     sharing::heard,
     spare::Spare,
+    tell::{Teller, wake},
     ticket::{Failure, Finished},
 };
 use crate::{
@@ -71,6 +72,7 @@ pub struct Worker {
     /// With whom it will share the slot, until it has taken its seat.
     pub(super) sharing: Option<Sharing>,
     pub(super) seat: Option<Seat>,
+    teller: Teller,
     /// The fetch that was started last.
     newest: Option<TaskId>,
     /// Where it says which keys were asked for.
@@ -101,6 +103,7 @@ impl Worker {
             under_way: HashMap::new(),
             sharing: None,
             seat: None,
+            teller: Teller::default(),
             newest: None,
             key_log: KeyLog::default(),
             recorder: Recorder::default(),
@@ -260,11 +263,18 @@ impl Worker {
         }
         let (after, gap) = (Condition::of(&state), state.pacer.gap());
         drop(state);
+        self.teller.flush();
         wake(finished);
         self.report(before, after, gap);
     }
 
-    fn apply(&self, state: &mut State, under_way: UnderWay, verdict: Verdict, now: Instant) -> Vec<Finished<Waker>> {
+    fn apply(
+        &mut self,
+        state: &mut State,
+        under_way: UnderWay,
+        verdict: Verdict,
+        now: Instant,
+    ) -> Vec<Finished<Waker>> {
         let UnderWay { batch, fetch, spare, origin, .. } = under_way;
         let started = fetch.started();
         let took = now.saturating_duration_since(started);
@@ -286,8 +296,7 @@ impl Worker {
                 state.queue.passed(batch.id, now);
                 let settled = self.believe(state, (&batch, &kinds), &fetch, success);
                 self.count_refreshed(&batch, spare, &settled);
-                // At once: others run them while the last of them are still being settled.
-                state.queue.settle_each((batch.id, settled), now, tell);
+                state.queue.settle_each((batch.id, settled), now, |finished| self.teller.push(finished));
                 Vec::new()
             }
             Verdict::Throttled(retry_after) => {
@@ -352,16 +361,6 @@ impl Worker {
 
 fn all(count: usize, settled: impl Fn() -> Settled) -> Vec<Settled> {
     std::iter::repeat_with(settled).take(count).collect()
-}
-
-/// Tells everybody.
-pub(super) fn wake(finished: Vec<Finished<Waker>>) {
-    finished.into_iter().for_each(tell);
-}
-
-/// Tells one, who may have gone meanwhile.
-fn tell(Finished { waker, outcomes }: Finished<Waker>) {
-    let _gone = waker.send(outcomes);
 }
 
 pub(super) fn millis(time: Duration) -> u64 {

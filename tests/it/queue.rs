@@ -36,6 +36,24 @@ async fn two_hundred_and_fifty_callers_of_as_many_keys_make_three_upstream_reque
 }
 
 #[tokio::test(start_paused = true)]
+async fn however_many_wait_for_one_batch_each_is_answered_once_with_what_it_asked_for() {
+    let app = Setup::new().start();
+    let ids: Vec<i64> = (0..100).map(|index| app.simulator.customer(index).id).collect();
+    let asked = |number: usize| [ids[number % 100], ids[(number + 7) % 100]];
+    let replies = all((0..1300).map(|number| {
+        let [one, other] = asked(number);
+        app.caller().lookup(format!(r#"{{"audienceUserIdList":[{one},{other}]}}"#))
+    }))
+    .await;
+    for (number, reply) in replies.iter().enumerate() {
+        let wanted = asked(number).map(|id| app.simulator.expected("", "", "audienceUserIdList", &id.to_string()));
+        assert_eq!(reply.records(), wanted.concat());
+    }
+    assert_eq!(app.upstream_lookups().iter().map(|lookup| lookup.key_count).collect::<Vec<_>>(), [100]);
+    app.finish().await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn under_saturation_every_slot_is_used_every_batch_is_full_and_nothing_is_refused() {
     let app = Setup::new()
         .config("[[lookup]]\nmax_batch_keys = 20\ntimeout = \"10m\"")
