@@ -59,6 +59,7 @@ def the_image_is_the_binary_and_the_authorities(desk):
         image["User"] == f"{USER}:{USER}" and image["Entrypoint"] == ["/audience-gateway"] and image["Cmd"] == ["serve"]
     )
     assert image["Healthcheck"]["Test"] == ["CMD", "/audience-gateway", "health"]
+    assert "GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in image["Env"]
     desk.cache["environment"] = dict(variable.split("=", 1) for variable in image["Env"])
     assert files(desk) == ["audience-gateway", str(AUTHORITIES.relative_to("/"))]
 
