@@ -18,7 +18,6 @@ use super::{
     origin::{Announcement, Origin},
     seat::{APART, Link, Seat, Sharing},
     spare::Spare,
-    tell::wake,
     ticket::Finished,
     worker::{Fetched, UnderWay, Worker},
 };
@@ -77,12 +76,12 @@ impl Worker {
     }
 
     /// The exchange has been away for too long.
-    fn part(&self, state: &mut State, now: Instant) {
+    fn part(&mut self, state: &mut State, now: Instant) {
         match self.seat.as_ref().map(|seat| seat.sharing.replicas.when_down()) {
             Some(WhenDown::Stale) => {
                 warn!(lookup = %self.shape.path, "without redis nothing is asked: only what is cached is answered");
                 state.unshared = true;
-                wake(state.queue.fail(None, &Failure::Unshared(UNSHARED), now));
+                self.teller.flush(state.queue.fail(None, &Failure::Unshared(UNSHARED), now));
             }
             Some(WhenDown::Share) => {
                 let parts = self.seat.as_ref().map_or(1, |seat| seat.sharing.replicas.max_replicas());

@@ -26,21 +26,59 @@ impl Teller {
     pub(super) fn push(&mut self, finished: Finished<Waker>) {
         self.piece.push(finished);
         if self.piece.len() == PIECE {
-            let piece = mem::take(&mut self.piece);
-            self.pieces.spawn(async move { wake(piece) });
+            self.send();
         }
     }
 
-    /// There are no more for now.
-    pub(super) fn flush(&mut self) {
-        wake(mem::take(&mut self.piece));
+    /// There are no more than these for now.
+    pub(super) fn flush(&mut self, finished: Vec<Finished<Waker>>) {
+        finished.into_iter().for_each(|one| self.push(one));
         while self.pieces.try_join_next().is_some() {}
+        if self.pieces.is_empty() {
+            wake(mem::take(&mut self.piece));
+        } else {
+            // After those who came before them.
+            self.send();
+        }
+    }
+
+    fn send(&mut self) {
+        let piece = mem::take(&mut self.piece);
+        self.pieces.spawn(async move { wake(piece) });
     }
 }
 
 /// Tells everybody, each of whom may have gone meanwhile.
-pub(super) fn wake(finished: Vec<Finished<Waker>>) {
+fn wake(finished: Vec<Finished<Waker>>) {
     for Finished { waker, outcomes } in finished {
         let _gone = waker.send(outcomes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::dispatch::ticket::Outcomes;
+
+    #[tokio::test]
+    async fn however_many_are_told_each_is_told_and_who_came_first_goes_on_first() {
+        for count in [0, 1, PIECE, 2 * PIECE + 7] {
+            let (mut teller, mut waiting, mut finished) = (Teller::default(), JoinSet::new(), Vec::new());
+            for number in 0..count {
+                let (waker, told) = oneshot::channel();
+                finished.push(Finished { waker, outcomes: Outcomes::new() });
+                waiting.spawn(async move { told.await.map(|_| number) });
+            }
+            // Everybody waits before anybody is told.
+            tokio::task::yield_now().await;
+            teller.flush(finished);
+            let mut order = Vec::new();
+            while let Some(went_on) = waiting.join_next().await {
+                order.push(went_on.unwrap().unwrap());
+            }
+            assert_eq!(order, (0..count).collect::<Vec<_>>());
+        }
     }
 }

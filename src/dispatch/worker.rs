@@ -20,7 +20,7 @@ use super::{
     seat::{Seat, Sharing},
     sharing::heard,
     spare::Spare,
-    tell::{Teller, wake},
+    tell::Teller,
     ticket::{Failure, Finished},
 };
 use crate::{
@@ -72,7 +72,7 @@ pub struct Worker {
     /// With whom it will share the slot, until it has taken its seat.
     pub(super) sharing: Option<Sharing>,
     pub(super) seat: Option<Seat>,
-    teller: Teller,
+    pub(super) teller: Teller,
     /// The fetch that was started last.
     newest: Option<TaskId>,
     /// Where it says which keys were asked for.
@@ -155,7 +155,7 @@ impl Worker {
         let mut state = shared.state();
         if let Some(drain_at) = state.drain_at {
             if now >= drain_at {
-                wake(state.queue.fail(None, &Failure::ShuttingDown, now));
+                self.teller.flush(state.queue.fail(None, &Failure::ShuttingDown, now));
                 return None;
             }
             return Some(self.send(&mut state, now).map_or(drain_at, |next| next.min(drain_at)));
@@ -263,8 +263,7 @@ impl Worker {
         }
         let (after, gap) = (Condition::of(&state), state.pacer.gap());
         drop(state);
-        self.teller.flush();
-        wake(finished);
+        self.teller.flush(finished);
         self.report(before, after, gap);
     }
 
